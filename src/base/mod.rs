@@ -1,0 +1,9 @@
+//! The leaf room: failure codes, places, waiting, secrets, names and text. It knows nothing of the rest.
+
+pub mod codes;
+pub mod fault;
+pub mod names;
+pub mod place;
+pub mod secrets;
+pub mod text;
+pub mod wait;

@@ -1,0 +1,1 @@
+//! Arguments, settings and dispatch: the only room that reads the environment and the only one that knows the sandbox.

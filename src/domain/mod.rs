@@ -1,0 +1,3 @@
+//! The knowledge of the field. Judgement is pure functions with tables of tests.
+
+pub mod routes;

@@ -1,0 +1,390 @@
+//! The recorder: stages report their cases through it; reporters hear of everything in order.
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::base::codes::Code;
+use crate::base::fault::{Class, Fault};
+use crate::base::place::Place;
+use crate::engine::event::{Attempt, CaseEnd, CaseId, Event, Stamped};
+use crate::engine::outcome::{Change, Outcome};
+
+/// Consumes events, in order, and never calls back. Must not block for long.
+pub trait Reporter: Send {
+    fn event(&mut self, event: &Stamped);
+    /// Called about twice a second, for what is written at intervals.
+    fn tick(&mut self) {}
+}
+
+/// How long an aborted case may take to end its children before it is dropped.
+const ABORT_GRACE: Duration = Duration::from_secs(8);
+
+struct Shared {
+    reporters: Vec<Box<dyn Reporter>>,
+    faults: Vec<Class>,
+    seen: HashSet<CaseId>,
+    repaired: usize,
+    would_change: usize,
+}
+
+/// Records the cases of one stage. Cheap to clone; clones share everything.
+#[derive(Clone)]
+pub struct Recorder {
+    shared: Arc<Mutex<Shared>>,
+    cancel: CancellationToken,
+    abort: Arc<Mutex<Option<Fault>>>,
+    stage: String,
+}
+
+/// How a case's work ended well. `T` is what later steps need of it.
+#[derive(Debug)]
+pub enum Done<T = ()> {
+    Passed { value: T, change: Change, note: String },
+    Repaired { value: T, story: String },
+    Skipped(String),
+}
+
+impl<T> Done<T> {
+    /// It was found as it should be.
+    pub fn unchanged(value: T, note: impl Into<String>) -> Self {
+        Done::Passed { value, change: Change::None, note: note.into() }
+    }
+
+    pub fn changed(value: T, note: impl Into<String>) -> Self {
+        Done::Passed { value, change: Change::Changed, note: note.into() }
+    }
+
+    /// A dry run would change this.
+    pub fn would_change(value: T, note: impl Into<String>) -> Self {
+        Done::Passed { value, change: Change::WouldChange, note: note.into() }
+    }
+}
+
+/// A case in the making: `record.case("rollout prod").service("app1").run(|case| async move { … }).await`.
+#[must_use]
+pub struct CaseBuilder {
+    recorder: Recorder,
+    id: CaseId,
+    place: Option<Place>,
+}
+
+#[derive(Default)]
+struct Gathered {
+    attempts: Vec<Attempt>,
+    warnings: Vec<String>,
+    properties: Vec<(String, String)>,
+    output: String,
+    last_progress: String,
+}
+
+/// What the work inside a case reports with. Cheap to clone.
+#[derive(Clone)]
+pub struct Case {
+    recorder: Recorder,
+    id: CaseId,
+    gathered: Arc<Mutex<Gathered>>,
+}
+
+impl Recorder {
+    pub fn new(reporters: Vec<Box<dyn Reporter>>, cancel: CancellationToken) -> Self {
+        let shared = Shared { reporters, faults: Vec::new(), seen: HashSet::new(), repaired: 0, would_change: 0 };
+        Self { shared: Arc::new(Mutex::new(shared)), cancel, abort: Arc::default(), stage: String::new() }
+    }
+
+    /// The same recorder, for the cases of `stage`.
+    pub fn for_stage(&self, stage: &str) -> Self {
+        Self { stage: stage.to_owned(), ..self.clone() }
+    }
+
+    pub fn case(&self, name: impl Into<String>) -> CaseBuilder {
+        let id = CaseId { stage: self.stage.clone(), service: None, name: name.into() };
+        CaseBuilder { recorder: self.clone(), id, place: None }
+    }
+
+    /// A plain line that is no case.
+    pub fn note(&self, text: impl Into<String>) {
+        self.emit(Event::Note { stage: self.stage.clone(), text: text.into() });
+    }
+
+    pub fn emit(&self, event: Event) {
+        let stamped = Stamped { at: Timestamp::now(), event };
+        let mut shared = self.lock();
+        for reporter in &mut shared.reporters {
+            reporter.event(&stamped);
+        }
+    }
+
+    pub fn tick(&self) {
+        for reporter in &mut self.lock().reporters {
+            reporter.tick();
+        }
+    }
+
+    /// Ends the run: every case that runs is aborted with `why`, and `cancelled` becomes true.
+    pub fn abort(&self, why: Fault) {
+        let mut abort = self.abort.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        abort.get_or_insert(why);
+        drop(abort);
+        self.cancel.cancel();
+    }
+
+    /// Why the run was aborted, if it was.
+    pub fn aborted(&self) -> Option<Fault> {
+        self.abort.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    /// Fires when the run is to end; child processes pass it on.
+    pub fn cancelled(&self) -> CancellationToken {
+        self.cancel.clone()
+    }
+
+    /// The classes of all failed cases so far, of all stages.
+    pub fn faults(&self) -> Vec<Class> {
+        self.lock().faults.clone()
+    }
+
+    /// How many cases ended as repaired.
+    pub fn repaired(&self) -> usize {
+        self.lock().repaired
+    }
+
+    /// How many cases would change something if this were no dry run.
+    pub fn would_change(&self) -> usize {
+        self.lock().would_change
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Case ids are unique in a run: a second one of the same name gets a number.
+    fn unique(&self, mut id: CaseId) -> CaseId {
+        let mut shared = self.lock();
+        let base = id.name.clone();
+        let mut n = 1;
+        while !shared.seen.insert(id.clone()) {
+            n += 1;
+            id.name = format!("{base} ({n})");
+        }
+        id
+    }
+
+    fn ended(&self, end: CaseEnd) {
+        {
+            let mut shared = self.lock();
+            match &end.outcome {
+                Outcome::Failed(fault) => shared.faults.push(fault.class),
+                Outcome::Repaired { .. } => shared.repaired += 1,
+                Outcome::Passed { change: Change::WouldChange, .. } => shared.would_change += 1,
+                Outcome::Passed { .. } | Outcome::Skipped { .. } => {}
+            }
+        }
+        self.emit(Event::CaseEnded(Box::new(end)));
+    }
+}
+
+impl CaseBuilder {
+    pub fn service(mut self, service: impl Into<String>) -> Self {
+        self.id.service = Some(service.into());
+        self
+    }
+
+    /// The line of the file that this case is about.
+    pub fn place(mut self, place: Option<&Place>) -> Self {
+        self.place = place.cloned();
+        self
+    }
+
+    /// Records a case that was not run.
+    pub fn skip(self, reason: impl Into<String>) {
+        let reason = reason.into();
+        self.end_at_once(Outcome::Skipped { reason });
+    }
+
+    /// Records a case that failed without having been run.
+    pub fn fail(self, fault: Fault) {
+        self.end_at_once(Outcome::Failed(Box::new(fault)));
+    }
+
+    fn end_at_once(self, outcome: Outcome) {
+        let case = self.recorder.unique(self.id);
+        self.recorder.ended(CaseEnd {
+            case,
+            started: Timestamp::now(),
+            seconds: Duration::ZERO,
+            outcome,
+            place: self.place,
+            attempts: Vec::new(),
+            warnings: Vec::new(),
+            properties: Vec::new(),
+            output: String::new(),
+        });
+    }
+
+    /// Runs the case's work and records its end. `None`: it failed, was skipped or aborted, and the caller goes no further on this path.
+    pub async fn run<T, F, Fut>(self, work: F) -> Option<T>
+    where
+        F: FnOnce(Case) -> Fut,
+        Fut: Future<Output = Result<Done<T>, Fault>>,
+    {
+        let Self { recorder, id, place } = self;
+        let id = recorder.unique(id);
+        let (started, clock) = (Timestamp::now(), Instant::now());
+        recorder.emit(Event::CaseStarted { case: id.clone() });
+        let case = Case { recorder: recorder.clone(), id: id.clone(), gathered: Arc::default() };
+        let end = |outcome: Outcome| {
+            let gathered = std::mem::take(&mut *case.lock());
+            let place = outcome.fault().and_then(|fault| fault.place.clone()).or_else(|| place.clone());
+            recorder.ended(CaseEnd {
+                case: id.clone(),
+                started,
+                seconds: clock.elapsed(),
+                outcome,
+                place,
+                attempts: gathered.attempts,
+                warnings: gathered.warnings,
+                properties: gathered.properties,
+                output: gathered.output,
+            });
+        };
+        let work = work(case.clone());
+        tokio::pin!(work);
+        let result = tokio::select! {
+            biased;
+            result = &mut work => result,
+            () = recorder.cancel.cancelled() => {
+                let mut why = recorder.aborted().unwrap_or_else(|| Fault::new(Code::Cancelled, "aborted"));
+                let last = case.lock().last_progress.clone();
+                if !last.is_empty() {
+                    why.message = format!("{}; last seen: {last}", why.message);
+                }
+                end(Outcome::Failed(Box::new(why)));
+                recorder.tick();
+                // The report is safe; now the work may end its child processes in order.
+                let _ended = tokio::time::timeout(ABORT_GRACE, work).await;
+                return None;
+            }
+        };
+        let (outcome, value) = match result {
+            Ok(Done::Passed { value, change, note }) => (Outcome::Passed { change, note }, Some(value)),
+            Ok(Done::Repaired { value, story }) => (Outcome::Repaired { story }, Some(value)),
+            Ok(Done::Skipped(reason)) => (Outcome::Skipped { reason }, None),
+            Err(fault) => (Outcome::Failed(Box::new(fault)), None),
+        };
+        end(outcome);
+        value
+    }
+}
+
+impl Case {
+    /// What the case is waiting for now.
+    pub fn progress(&self, text: impl Into<String>) {
+        let text = text.into();
+        self.lock().last_progress.clone_from(&text);
+        self.recorder.emit(Event::Progress { case: self.id.clone(), text });
+    }
+
+    pub fn property(&self, name: &str, value: impl ToString) {
+        self.lock().properties.push((name.to_owned(), value.to_string()));
+    }
+
+    /// Adds to what a person may read beside the verdict.
+    pub fn output(&self, text: &str) {
+        let mut gathered = self.lock();
+        gathered.output.push_str(text);
+        if !text.ends_with('\n') {
+            gathered.output.push('\n');
+        }
+    }
+
+    /// Something that does not fail the case but wants an action.
+    pub fn warn(&self, text: impl Into<String>) {
+        self.lock().warnings.push(text.into());
+    }
+
+    /// An attempt that failed and will be repeated.
+    pub fn attempt(&self, fault: Fault) {
+        self.lock().attempts.push(Attempt { at: Timestamp::now(), fault });
+    }
+
+    /// Records what a verdict is drawn from, for `replay`.
+    pub fn observed(&self, kind: &str, data: &impl Serialize) {
+        let data = serde_json::to_value(data).unwrap_or_default();
+        self.recorder.emit(Event::Observed { case: self.id.clone(), kind: kind.to_owned(), data });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Gathered> {
+        self.gathered.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Heard(Arc<Mutex<Vec<Stamped>>>);
+
+    impl Reporter for Heard {
+        fn event(&mut self, event: &Stamped) {
+            self.0.lock().expect("lock").push(event.clone());
+        }
+    }
+
+    impl Heard {
+        fn ends(&self) -> Vec<CaseEnd> {
+            let events = self.0.lock().expect("lock");
+            events.iter().filter_map(|e| if let Event::CaseEnded(end) = &e.event { Some((**end).clone()) } else { None }).collect()
+        }
+    }
+
+    fn recorder() -> (Recorder, Heard) {
+        let heard = Heard::default();
+        (Recorder::new(vec![Box::new(heard.clone())], CancellationToken::new()).for_stage("deploy"), heard)
+    }
+
+    #[tokio::test]
+    async fn a_case_hands_its_value_on_and_a_fault_does_not() {
+        let (record, heard) = recorder();
+        assert_eq!(record.case("a").run(|_| async { Ok(Done::changed(7, "made")) }).await, Some(7));
+        let failed = record.case("b").run(|_| async { Err::<Done<()>, _>(Fault::new(Code::CrashLoop, "dies")) }).await;
+        assert_eq!(failed, None);
+        assert_eq!(record.faults(), [Class::Broken]);
+        assert_eq!(heard.ends().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn two_cases_of_one_name_are_told_apart() {
+        let (record, heard) = recorder();
+        record.case("a").skip("unchanged");
+        record.case("a").skip("unchanged");
+        assert_eq!(heard.ends()[1].case.name, "a (2)");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_abort_is_recorded_at_once_and_the_work_may_still_end() {
+        let (record, heard) = recorder();
+        let finished = Arc::new(Mutex::new(false));
+        let (flag, aborter) = (Arc::clone(&finished), record.clone());
+        let value = record
+            .case("helm upgrade")
+            .run(|case| async move {
+                case.progress("0 of 1 ready");
+                aborter.abort(Fault::new(Code::Cancelled, "SIGTERM"));
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                *flag.lock().expect("lock") = true;
+                Ok(Done::changed((), ""))
+            })
+            .await;
+        assert_eq!(value, None);
+        assert!(*finished.lock().expect("lock"));
+        let fault = heard.ends()[0].outcome.fault().cloned().expect("a fault");
+        assert_eq!(fault.message, "SIGTERM; last seen: 0 of 1 ready");
+    }
+}

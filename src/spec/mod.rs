@@ -1,0 +1,1 @@
+//! The pipeline file: spanned tree → findings → validated [`Pipeline`], and its JSON Schema.

@@ -1,0 +1,34 @@
+//! Stage `connect`: a private kubeconfig for the cluster of the file.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// `cluster:`: an EKS cluster by name and Region, or a kubeconfig context as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Cluster {
+    Eks(Eks),
+    Context(KubeContext),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Eks {
+    /// Name of the EKS cluster.
+    pub name: String,
+    /// AWS Region, e.g. `ap-southeast-1`.
+    pub region: String,
+    /// AWS profile; by default the SDK's usual chain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
+    /// A role to assume first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role_arn: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct KubeContext {
+    /// A context of the kubeconfig (KUBECONFIG or `~/.kube/config`), used as it is.
+    pub context: String,
+}

@@ -1,0 +1,1 @@
+//! Stage `doctor`: are the tools, the cluster and the rights there that the chosen stages need?

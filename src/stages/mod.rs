@@ -1,0 +1,95 @@
+//! The stages: one file each, with its parameters, check, apply and undo.
+
+pub mod connect;
+pub mod deploy;
+pub mod doctor;
+pub mod ingress;
+pub mod mesh;
+pub mod redeploy;
+pub mod releases;
+pub mod routes;
+pub mod verify;
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A duration as the file writes it: `90s`, `5m`, `1h`, `500ms`, `1m30s`.
+pub const DURATION_PATTERN: &str = r"^([0-9]+(ms|s|m|h))+$";
+
+/// A duration of the pipeline file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seconds(pub Duration);
+
+impl Seconds {
+    pub const fn from_secs(seconds: u64) -> Self {
+        Self(Duration::from_secs(seconds))
+    }
+
+    /// Reads `1m30s`; `None` when it is no duration.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut total = Duration::ZERO;
+        let mut rest = text;
+        if rest.is_empty() {
+            return None;
+        }
+        while !rest.is_empty() {
+            let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+            let number: u64 = rest[..digits].parse().ok()?;
+            rest = &rest[digits..];
+            let end = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+            total = total.checked_add(match &rest[..end] {
+                "ms" => Duration::from_millis(number),
+                "s" => Duration::from_secs(number),
+                "m" => Duration::from_secs(number.checked_mul(60)?),
+                "h" => Duration::from_secs(number.checked_mul(3600)?),
+                _ => return None,
+            })?;
+            rest = &rest[end..];
+        }
+        Some(Self(total))
+    }
+}
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = self.0.as_millis();
+        if ms % 1000 != 0 {
+            write!(f, "{ms}ms")
+        } else if ms % 60_000 != 0 || ms == 0 {
+            write!(f, "{}s", ms / 1000)
+        } else {
+            write!(f, "{}m", ms / 60_000)
+        }
+    }
+}
+
+impl Serialize for Seconds {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Seconds {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom(format!("`{text}` is not a duration such as 90s, 5m or 1m30s")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_parse_and_print() {
+        for (text, ms) in [("90s", 90_000), ("5m", 300_000), ("1m30s", 90_000), ("500ms", 500), ("1h", 3_600_000)] {
+            assert_eq!(Seconds::parse(text).map(|s| s.0.as_millis()), Some(ms), "{text}");
+        }
+        for text in ["", "5", "m", "5 m", "5d", "-5s", "99999999999999999999s"] {
+            assert_eq!(Seconds::parse(text), None, "{text}");
+        }
+        assert_eq!(Seconds::from_secs(300).to_string(), "5m");
+    }
+}
