@@ -1,4 +1,6 @@
-//! The stages: one file each, with its parameters, check, apply and undo.
+//! The stages: one file each, with its parameters, check, apply and undo; and what they all share.
+//!
+//! Adding a stage: its file here, its lines in [`Pipeline`] and [`ALL`], its judgement in `domain`.
 
 pub mod connect;
 pub mod deploy;
@@ -8,12 +10,66 @@ pub mod mesh;
 pub mod redeploy;
 pub mod releases;
 pub mod routes;
+pub mod shared;
 pub mod verify;
 
 use std::fmt;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+pub use shared::{Filters, Options, Shared};
+
+/// A pipeline file: the single description of an environment. Only `version`, `name` and `cluster` are mandatory; a stage whose
+/// section is missing is skipped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[schemars(title = "meshstep pipeline")]
+pub struct Pipeline {
+    /// Version of this file's form.
+    #[schemars(range(min = 1, max = 1))]
+    pub version: u32,
+    /// Name of the pipeline.
+    pub name: String,
+    /// First segment of every JUnit class name: `staging`, `production`.
+    #[serde(default = "default_environment")]
+    pub environment: String,
+    pub cluster: connect::Cluster,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mesh: Option<mesh::Mesh>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<deploy::Service>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub routes: Option<routes::Routes>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub releases: Vec<releases::Release>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ingress: Option<ingress::Ingress>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<verify::Verify>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redeploy: Option<redeploy::Redeploy>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock: Option<Lock>,
+}
+
+/// `lock:`: where the Lease lives that keeps two runs apart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Lock {
+    /// A namespace that cleanup never deletes.
+    #[serde(default = "default_lock_namespace")]
+    pub namespace: String,
+}
+
+fn default_environment() -> String {
+    "default".to_owned()
+}
+
+fn default_lock_namespace() -> String {
+    "default".to_owned()
+}
 
 /// A duration as the file writes it: `90s`, `5m`, `1h`, `500ms`, `1m30s`.
 pub const DURATION_PATTERN: &str = r"^([0-9]+(ms|s|m|h))+$";
