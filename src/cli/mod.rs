@@ -1,1 +1,3 @@
 //! Arguments, settings and dispatch: the only room that reads the environment and the only one that knows the sandbox.
+
+pub mod args;

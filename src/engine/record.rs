@@ -38,8 +38,15 @@ struct Shared {
 pub struct Recorder {
     shared: Arc<Mutex<Shared>>,
     cancel: CancellationToken,
-    abort: Arc<Mutex<Option<Fault>>>,
+    abort: Arc<Mutex<Option<Aborted>>>,
     stage: String,
+}
+
+/// Why a run was aborted, and its exit code where the cause has one of its own (130, 143).
+#[derive(Clone, Debug)]
+pub struct Aborted {
+    pub why: Fault,
+    pub exit: Option<u8>,
 }
 
 /// How a case's work ended well. `T` is what later steps need of it.
@@ -126,16 +133,16 @@ impl Recorder {
         }
     }
 
-    /// Ends the run: every case that runs is aborted with `why`, and `cancelled` becomes true.
-    pub fn abort(&self, why: Fault) {
+    /// Ends the run: every case that runs is aborted with `why`, and `cancelled` fires. `exit`: the run's exit code, when a signal decides it.
+    pub fn abort(&self, why: Fault, exit: Option<u8>) {
         let mut abort = self.abort.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        abort.get_or_insert(why);
+        abort.get_or_insert(Aborted { why, exit });
         drop(abort);
         self.cancel.cancel();
     }
 
     /// Why the run was aborted, if it was.
-    pub fn aborted(&self) -> Option<Fault> {
+    pub fn aborted(&self) -> Option<Aborted> {
         self.abort.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
@@ -259,7 +266,7 @@ impl CaseBuilder {
             biased;
             result = &mut work => result,
             () = recorder.cancel.cancelled() => {
-                let mut why = recorder.aborted().unwrap_or_else(|| Fault::new(Code::Cancelled, "aborted"));
+                let mut why = recorder.aborted().map_or_else(|| Fault::new(Code::Cancelled, "aborted"), |aborted| aborted.why);
                 let last = case.lock().last_progress.clone();
                 if !last.is_empty() {
                     why.message = format!("{}; last seen: {last}", why.message);
@@ -376,7 +383,7 @@ mod tests {
             .case("helm upgrade")
             .run(|case| async move {
                 case.progress("0 of 1 ready");
-                aborter.abort(Fault::new(Code::Cancelled, "SIGTERM"));
+                aborter.abort(Fault::new(Code::Cancelled, "SIGTERM"), Some(143));
                 tokio::time::sleep(Duration::from_secs(2)).await;
                 *flag.lock().expect("lock") = true;
                 Ok(Done::changed((), ""))

@@ -59,6 +59,9 @@ async fn run_stage<C: Send + Sync>(stage: &dyn Stage<C>, ctx: &Ctx<C>) {
 }
 
 fn exit_code<C>(ctx: &Ctx<C>, policy: Policy) -> u8 {
+    if let Some(exit) = ctx.record.aborted().and_then(|aborted| aborted.exit) {
+        return exit;
+    }
     let mut classes = ctx.record.faults();
     if policy.fail_on_repair && ctx.record.repaired() > 0 {
         classes.push(Class::Broken);
