@@ -1,1 +1,3 @@
 //! A simulated cluster, AWS and gateway behind real loopback HTTP(S). It uses nothing of ours: it speaks only HTTP, else it proves nothing.
+
+pub mod store;
