@@ -1,6 +1,6 @@
 {{- define "service.selector" -}}
-app: {{ .Release.Name }}
-app.kubernetes.io/name: {{ .Release.Name }}
+app: {{ .Release.Name | quote }}
+app.kubernetes.io/name: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "service.labels" -}}
@@ -10,8 +10,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
 {{- define "service.metadata" -}}
-name: {{ .Release.Name }}
-namespace: {{ .Release.Namespace }}
+name: {{ .Release.Name | quote }}
+namespace: {{ .Release.Namespace | quote }}
 labels:
   {{- include "service.labels" . | nindent 2 }}
 {{- end }}
