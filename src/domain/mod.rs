@@ -1,3 +1,4 @@
 //! The knowledge of the field. Judgement is pure functions with tables of tests.
 
+pub mod releases;
 pub mod routes;
