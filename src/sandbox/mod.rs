@@ -1,3 +1,5 @@
 //! A simulated cluster, AWS and gateway behind real loopback HTTP(S). It uses nothing of ours: it speaks only HTTP, else it proves nothing.
 
+pub mod api;
+pub mod pki;
 pub mod store;

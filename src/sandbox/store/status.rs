@@ -12,8 +12,8 @@ pub struct Status {
     /// The machine-readable word, such as `NotFound`.
     pub reason: &'static str,
     pub message: String,
-    /// `details` of the answer; null where the real server gives none.
-    pub details: Value,
+    /// `details` of the answer, where the real server gives any.
+    pub details: Option<Box<Value>>,
     /// Seconds, sent as a `Retry-After` header too.
     pub retry_after: Option<u32>,
 }
@@ -69,7 +69,7 @@ impl Cause {
 impl Status {
     /// A failure with no details.
     pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Status {
-        Status { code, reason, message: message.into(), details: Value::Null, retry_after: None }
+        Status { code, reason, message: message.into(), details: None, retry_after: None }
     }
 
     fn about(mut self, resource: &Resource, name: &str) -> Status {
@@ -81,7 +81,7 @@ impl Status {
             details.insert("group".into(), resource.group.clone().into());
         }
         details.insert("kind".into(), resource.plural.clone().into());
-        self.details = details.into();
+        self.details = Some(Box::new(details.into()));
         self
     }
 
@@ -93,7 +93,7 @@ impl Status {
     /// 404 of a kind that is not served.
     pub fn unknown_resource() -> Status {
         let mut status = Status::new(404, "NotFound", "the server could not find the requested resource");
-        status.details = json!({});
+        status.details = Some(Box::new(json!({})));
         status
     }
 
@@ -119,8 +119,10 @@ impl Status {
         let texts: Vec<String> = causes.iter().map(|c| format!("{}: {}", c.field, c.message)).collect();
         let list = if texts.len() == 1 { texts[0].clone() } else { format!("[{}]", texts.join(", ")) };
         let mut status = Status::new(422, "Invalid", format!("{kind} {name:?} is invalid: {list}")).about(resource, name);
-        status.details["kind"] = resource.kind.clone().into();
-        status.details["causes"] = causes.iter().map(|c| json!({"reason": c.reason, "message": c.message, "field": c.field})).collect();
+        if let Some(details) = &mut status.details {
+            details["kind"] = resource.kind.clone().into();
+            details["causes"] = causes.iter().map(|c| json!({"reason": c.reason, "message": c.message, "field": c.field})).collect();
+        }
         status
     }
 
@@ -158,7 +160,7 @@ impl Status {
     /// 429 with `Retry-After` seconds.
     pub fn too_many_requests(seconds: u32) -> Status {
         let mut status = Status::new(429, "TooManyRequests", "too many requests, please try again later");
-        status.details = json!({"retryAfterSeconds": seconds});
+        status.details = Some(Box::new(json!({"retryAfterSeconds": seconds})));
         status.retry_after = Some(seconds);
         status
     }
@@ -172,8 +174,8 @@ impl Status {
     pub fn body(&self) -> Value {
         let mut body =
             json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": self.message, "reason": self.reason});
-        if !self.details.is_null() {
-            body["details"] = self.details.clone();
+        if let Some(details) = &self.details {
+            body["details"] = (**details).clone();
         }
         body["code"] = self.code.into();
         body

@@ -316,13 +316,14 @@ fn merged(kind: &Resource, old: &Value, mut given: Value, part: Part) -> Result<
         }
         return Ok(new);
     }
-    if part == Part::Main && kind.has("status") {
-        if let Some(map) = given.as_object_mut() {
-            match old.get("status") {
-                Some(status) => map.insert("status".into(), status.clone()),
-                None => map.shift_remove("status"),
-            };
-        }
+    if part == Part::Main
+        && kind.has("status")
+        && let Some(map) = given.as_object_mut()
+    {
+        match old.get("status") {
+            Some(status) => map.insert("status".into(), status.clone()),
+            None => map.shift_remove("status"),
+        };
     }
     if deleting(old) {
         let before = finalizers(old);

@@ -1,0 +1,43 @@
+//! Answers: JSON, failures and streams.
+
+use std::io;
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, header};
+use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
+use serde_json::Value;
+
+use crate::sandbox::store::Status;
+
+pub(super) type Body = UnsyncBoxBody<Bytes, io::Error>;
+pub(super) type Answer = Response<Body>;
+
+/// A body that is known already.
+pub(super) fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// A text of some media type.
+pub(super) fn text(code: u16, media: &'static str, text: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(full(text));
+    *answer.status_mut() = http::StatusCode::from_u16(code).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
+    answer
+}
+
+/// A JSON document.
+pub(super) fn json(code: u16, value: &Value) -> Answer {
+    text(code, "application/json", value.to_string())
+}
+
+/// A failure.
+pub(super) fn failure(status: &Status) -> Answer {
+    if status.code == 404 && status.details.as_deref() == Some(&serde_json::json!({})) {
+        return text(404, "text/plain; charset=utf-8", "404 page not found\n");
+    }
+    let mut answer = json(status.code, &status.body());
+    if let Some(seconds) = status.retry_after {
+        answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    answer
+}

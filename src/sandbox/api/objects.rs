@@ -1,0 +1,247 @@
+//! Requests for objects: which handler answers which verb, and the plain ones.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use http_body_util::{BodyExt as _, Limited};
+use serde_json::{Value, json};
+
+use super::answer::{self, Answer};
+use super::format::Format;
+use super::select::Selector;
+use super::serve::Call;
+use super::watch;
+use crate::sandbox::store::meta::{name, namespace, text, uid};
+use crate::sandbox::store::{Deleted, Deletion, Part, Propagation, Resource, Status, Write};
+
+/// What a request body may have.
+const BODY_LIMIT: usize = 3 * 1024 * 1024;
+
+pub(super) async fn dispatch(call: Call) -> Result<Answer, Status> {
+    let seen = &call.seen;
+    let kind = call.api.store.resource(&crate::sandbox::store::resources::id(&seen.group, &seen.resource))?;
+    if !kind.versions.contains(&seen.version) || kind.namespaced && seen.namespace.is_empty() && !seen.name.is_empty() {
+        return Err(Status::unknown_resource());
+    }
+    if !kind.namespaced && !seen.namespace.is_empty() || !seen.subresource.is_empty() && !kind.has(&seen.subresource) {
+        return Err(Status::unknown_resource());
+    }
+    let unplayed = || Err(Status::not_played(&call.seen.verb, &call.seen.path));
+    if !kind.stored {
+        return unplayed();
+    }
+    match (seen.verb.as_str(), seen.subresource.as_str()) {
+        ("get", "" | "status") => get(&call, &kind),
+        ("list", "") => list(&call, &kind),
+        ("watch", "") => watch(&call, kind),
+        ("create", "") if seen.name.is_empty() => create(call, kind).await,
+        ("update", "" | "status") => update(call, kind).await,
+        ("delete", "") => delete(call, kind).await,
+        ("deletecollection", "") => delete_collection(call, kind).await,
+        _ => unplayed(),
+    }
+}
+
+fn selector(call: &Call, kind: &Resource) -> Result<Selector, Status> {
+    Selector::parse(kind, call.query.get("labelSelector"), call.query.get("fieldSelector"))
+}
+
+fn get(call: &Call, kind: &Arc<Resource>) -> Result<Answer, Status> {
+    let seen = &call.seen;
+    let object = call.api.store.get(&kind.id(), &seen.namespace, &seen.name).ok_or_else(|| Status::not_found(kind, &seen.name))?;
+    Ok(answer::json(200, &Format::of(call, kind).one(kind, &object, true)))
+}
+
+fn watch(call: &Call, kind: Arc<Resource>) -> Result<Answer, Status> {
+    let mut selector = selector(call, &kind)?;
+    if !call.seen.name.is_empty() {
+        selector = selector.named(&call.seen.name);
+    }
+    watch::answer(call, kind, selector)
+}
+
+fn list(call: &Call, kind: &Arc<Resource>) -> Result<Answer, Status> {
+    let selector = selector(call, kind)?;
+    let (objects, version) = call.api.store.list_at(&kind.id(), &call.seen.namespace);
+    watch::too_large(call.query.get("resourceVersion").parse().unwrap_or(0), version)?;
+    let mut found: Vec<&Value> = objects.iter().map(|o| &**o).filter(|o| selector.matches(o)).collect();
+    let mut metadata = json!({"resourceVersion": version.to_string()});
+    let continued = call.query.get("continue");
+    if !continued.is_empty() {
+        let (ns, own) = page(continued).ok_or_else(|| Status::bad_request("continue key is not valid"))?;
+        found.retain(|o| (namespace(o), name(o)) > (&ns, &own));
+    }
+    let limit = call.query.number("limit").and_then(|l| usize::try_from(l).ok()).unwrap_or(0);
+    if limit > 0 && found.len() > limit {
+        metadata["remainingItemCount"] = (found.len() - limit).into();
+        found.truncate(limit);
+        let last = found.last().map(|o| json!([namespace(o), name(o)]).to_string()).unwrap_or_default();
+        metadata["continue"] = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(last).into();
+    }
+    Ok(answer::json(200, &Format::of(call, kind).list(kind, &found, metadata)))
+}
+
+fn page(token: &str) -> Option<(String, String)> {
+    serde_json::from_slice(&base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(token).ok()?).ok()
+}
+
+/// Reads the whole body.
+pub(super) async fn body(call: &mut Call) -> Result<Vec<u8>, Status> {
+    let limited = Limited::new(call.request.body_mut(), BODY_LIMIT);
+    let read =
+        limited.collect().await.map_err(|_| Status::new(413, "RequestEntityTooLarge", format!("Request entity too large: limit is {BODY_LIMIT}")))?;
+    Ok(read.to_bytes().to_vec())
+}
+
+/// Reads a JSON or YAML body.
+pub(super) fn parse(bytes: &[u8]) -> Result<Value, Status> {
+    if let Ok(value) = serde_json::from_slice(bytes) {
+        return Ok(value);
+    }
+    let text = std::str::from_utf8(bytes).map_err(|_| Status::bad_request("the object provided is unrecognized: not UTF-8"))?;
+    serde_saphyr::from_str(text).map_err(|e| Status::bad_request(format!("error parsing the body: {e}")))
+}
+
+fn media_type(call: &Call) -> Result<(), Status> {
+    let media = call.header(http::header::CONTENT_TYPE).split(';').next().unwrap_or_default().trim();
+    if matches!(media, "" | "application/json" | "application/yaml") {
+        return Ok(());
+    }
+    let message = "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml";
+    Err(Status::new(415, "UnsupportedMediaType", message))
+}
+
+/// Checks kind, version, namespace and name of a sent object and fills in what is missing.
+pub(super) fn settle(call: &Call, kind: &Resource, mut object: Value) -> Result<Value, Status> {
+    let expected = kind.api_version(&call.seen.version);
+    if !object.is_object() {
+        return Err(Status::bad_request("the object provided is unrecognized (must be of type object)"));
+    }
+    let (sent_kind, sent_version) = (text(&object, "/kind"), text(&object, "/apiVersion"));
+    if !sent_kind.is_empty() && sent_kind != kind.kind {
+        let (group, version) = sent_version.split_once('/').unwrap_or(("", sent_version));
+        let what =
+            if group.is_empty() { format!("{sent_kind} in version {version:?}") } else { format!("{sent_kind}.{group} in version {version:?}") };
+        return Err(Status::bad_request(format!("{what} cannot be handled as a {}: unexpected kind", kind.kind)));
+    }
+    if !sent_version.is_empty() && sent_version != expected {
+        let message = format!("the API version in the data ({sent_version}) does not match the expected API version ({expected})");
+        return Err(Status::bad_request(message));
+    }
+    object["kind"] = kind.kind.clone().into();
+    object["apiVersion"] = kind.storage_version().into();
+    let sent = namespace(&object).to_owned();
+    if kind.namespaced && !sent.is_empty() && sent != call.seen.namespace {
+        return Err(Status::bad_request("the namespace of the provided object does not match the namespace sent on the request"));
+    }
+    if !call.seen.name.is_empty() && !name(&object).is_empty() && name(&object) != call.seen.name {
+        let message = format!("the name of the object ({}) does not match the name on the URL ({})", name(&object), call.seen.name);
+        return Err(Status::bad_request(message));
+    }
+    let metadata = crate::sandbox::store::meta::metadata(&mut object);
+    if kind.namespaced {
+        metadata.insert("namespace".into(), call.seen.namespace.clone().into());
+    }
+    if !call.seen.name.is_empty() {
+        metadata.insert("name".into(), call.seen.name.clone().into());
+    }
+    Ok(object)
+}
+
+fn write(call: &Call, part: Part) -> Write {
+    Write { user: Some(call.user.clone()), dry_run: call.query.dry_run(), part }
+}
+
+async fn create(mut call: Call, kind: Arc<Resource>) -> Result<Answer, Status> {
+    media_type(&call)?;
+    let object = parse(&body(&mut call).await?)?;
+    if kind.namespaced && call.seen.namespace.is_empty() {
+        call.seen.namespace = namespace(&object).to_owned();
+        return Err(Status::bad_request("an empty namespace may not be set during creation"));
+    }
+    let object = settle(&call, &kind, object)?;
+    if name(&object).is_empty() && text(&object, "/metadata/generateName").is_empty() {
+        let cause = crate::sandbox::store::Cause::required("metadata.name", "name or generateName is required");
+        return Err(Status::invalid(&kind, "", &[cause]));
+    }
+    if !text(&object, "/metadata/resourceVersion").is_empty() {
+        return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
+    }
+    let stored = call.api.store.create_with(&kind.id(), object, &write(&call, Part::Whole))?;
+    Ok(answer::json(201, &Format::of(&call, &kind).one(&kind, &stored, true)))
+}
+
+async fn update(mut call: Call, kind: Arc<Resource>) -> Result<Answer, Status> {
+    media_type(&call)?;
+    let sent = parse(&body(&mut call).await?)?;
+    let object = settle(&call, &kind, sent)?;
+    let part = if call.seen.subresource == "status" { Part::Status } else { Part::Main };
+    let stored = call.api.store.update_with(&kind.id(), object, &write(&call, part))?;
+    Ok(answer::json(200, &Format::of(&call, &kind).one(&kind, &stored, true)))
+}
+
+fn deletion(call: &Call, options: &Value) -> Result<Deletion, Status> {
+    let policy = match text(options, "/propagationPolicy") {
+        "" => call.query.get("propagationPolicy"),
+        set => set,
+    };
+    let propagation = match policy {
+        "" | "Background" => Propagation::Background,
+        "Foreground" => Propagation::Foreground,
+        "Orphan" => Propagation::Orphan,
+        other => {
+            let allowed = "supported values: \"Background\", \"Foreground\", \"Orphan\"";
+            let message = format!("DeleteOptions.meta.k8s.io \"\" is invalid: propagationPolicy: Unsupported value: {other:?}: {allowed}");
+            return Err(Status::new(422, "Invalid", message));
+        }
+    };
+    let dry_run = call.query.dry_run() || options["dryRun"].as_array().is_some_and(|d| d.iter().any(|v| v == "All"));
+    let own = |pointer: &str| options.pointer(pointer).and_then(Value::as_str).filter(|v| !v.is_empty());
+    Ok(Deletion {
+        user: Some(call.user.clone()),
+        dry_run,
+        propagation,
+        grace_seconds: options["gracePeriodSeconds"].as_i64().or(call.query.number("gracePeriodSeconds")),
+        uid: own("/preconditions/uid").map(str::to_owned),
+        version: own("/preconditions/resourceVersion").and_then(|v| v.parse().ok()),
+    })
+}
+
+async fn delete(mut call: Call, kind: Arc<Resource>) -> Result<Answer, Status> {
+    let bytes = body(&mut call).await?;
+    let options = if bytes.is_empty() { Value::Null } else { parse(&bytes)? };
+    let deletion = deletion(&call, &options)?;
+    let seen = &call.seen;
+    Ok(match call.api.store.delete_with(&kind.id(), &seen.namespace, &seen.name, &deletion)? {
+        Deleted::Pending(object) => answer::json(200, &Format::of(&call, &kind).one(&kind, &object, true)),
+        Deleted::Gone(object) if matches!(kind.plural.as_str(), "pods" | "services" | "serviceaccounts" | "persistentvolumeclaims") => {
+            answer::json(200, &Format::of(&call, &kind).one(&kind, &object, true))
+        }
+        Deleted::Gone(object) => {
+            let mut details = json!({"name": name(&object)});
+            if !kind.group.is_empty() {
+                details["group"] = kind.group.clone().into();
+            }
+            details["kind"] = kind.plural.clone().into();
+            details["uid"] = uid(&object).into();
+            answer::json(200, &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}))
+        }
+    })
+}
+
+async fn delete_collection(mut call: Call, kind: Arc<Resource>) -> Result<Answer, Status> {
+    let bytes = body(&mut call).await?;
+    let options = if bytes.is_empty() { Value::Null } else { parse(&bytes)? };
+    let deletion = deletion(&call, &options)?;
+    let selector = selector(&call, &kind)?;
+    let store = &call.api.store;
+    let (objects, version) = store.list_at(&kind.id(), &call.seen.namespace);
+    let found: Vec<&Value> = objects.iter().map(|o| &**o).filter(|o| selector.matches(o)).collect();
+    for object in &found {
+        match store.delete_with(&kind.id(), namespace(object), name(object), &deletion) {
+            Err(status) if status.code != 404 => return Err(status),
+            _ => {}
+        }
+    }
+    Ok(answer::json(200, &Format::of(&call, &kind).list(&kind, &found, json!({"resourceVersion": version.to_string()}))))
+}

@@ -1,0 +1,75 @@
+//! Certificates of the simulated world: a CA of its own and what it signs, all EC P-256.
+
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use tokio_rustls::rustls::{self, ServerConfig, pki_types::PrivatePkcs8KeyDer};
+
+/// A certificate authority.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+    der: rustls::pki_types::CertificateDer<'static>,
+}
+
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Authority")
+    }
+}
+
+fn year(params: &mut CertificateParams) {
+    let now = jiff::Zoned::now().date();
+    let before = now.yesterday().unwrap_or(now);
+    params.not_before = rcgen::date_time_ymd(before.year().into(), before.month().unsigned_abs(), before.day().unsigned_abs());
+    params.not_after = rcgen::date_time_ymd(i32::from(now.year()) + 2, now.month().unsigned_abs(), 1);
+}
+
+impl Authority {
+    /// A new self-signed authority with this common name.
+    ///
+    /// # Errors
+    /// Key generation or signing failed.
+    pub fn new(common_name: &str) -> Result<Authority, rcgen::Error> {
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::new(Vec::<String>::new())?;
+        params.distinguished_name.push(DnType::CommonName, common_name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+        year(&mut params);
+        let certificate = params.self_signed(&key)?;
+        Ok(Authority { pem: certificate.pem(), der: certificate.der().clone(), issuer: Issuer::new(params, key) })
+    }
+
+    /// The authority's own certificate.
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// A server's TLS configuration with a fresh certificate for these names and addresses.
+    ///
+    /// # Errors
+    /// A name that is neither a DNS name nor an address, or signing failed.
+    pub fn server(&self, names: &[&str], alpn: &[&str]) -> Result<ServerConfig, String> {
+        let key = KeyPair::generate().map_err(|e| e.to_string())?;
+        let mut params = CertificateParams::new(names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>()).map_err(|e| e.to_string())?;
+        if let Some(first) = names.first() {
+            params.distinguished_name.push(DnType::CommonName, *first);
+        }
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.use_authority_key_identifier_extension = true;
+        year(&mut params);
+        let certificate = params.signed_by(&key, &self.issuer).map_err(|e| e.to_string())?;
+        let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|e| e.to_string())?
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone(), self.der.clone()], key)
+            .map_err(|e| e.to_string())?;
+        config.alpn_protocols = alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
+        Ok(config)
+    }
+}
