@@ -23,7 +23,16 @@ pub fn strip_ansi(text: &str) -> Cow<'_, str> {
         }
         match chars.next() {
             Some('[') => while chars.next().is_some_and(|c| !('\u{40}'..='\u{7e}').contains(&c)) {},
-            Some(']') => while chars.next().is_some_and(|c| c != '\u{7}' && c != '\u{1b}') {},
+            // An operating system command ends with BEL, or with ESC and a backslash.
+            Some(']' | 'P' | '^' | '_') => {
+                let end = chars.find(|c| *c == '\u{7}' || *c == '\u{1b}');
+                if end == Some('\u{1b}') {
+                    chars.next_if_eq(&'\\');
+                }
+            }
+            Some('(' | ')') => {
+                chars.next();
+            }
             _ => {}
         }
     }
@@ -100,6 +109,7 @@ mod tests {
     #[test]
     fn one_line_survives_hostile_text() {
         assert_eq!(one_line("a\r\n\tb\u{0} \u{1b}[31mred\u{1b}[0m"), "a b red");
+        assert_eq!(strip_ansi("a\u{1b}]8;;https://x\u{1b}\\link\u{1b}(Bz\u{1b}]0;t\u{7}e"), "alinkze");
     }
 
     #[test]

@@ -70,24 +70,30 @@ pub fn exit_code(class: Class) -> u8 {
     }
 }
 
+/// Classes from the most to the least telling.
+const ORDER: [Class; 12] = [
+    Class::Cancelled,
+    Class::Defect,
+    Class::LeftBehind,
+    Class::Held,
+    Class::Usage,
+    Class::Invalid,
+    Class::Prerequisite,
+    Class::Broken,
+    Class::Environment,
+    Class::TimedOut,
+    Class::Approval,
+    Class::Pending,
+];
+
+/// Where a class stands among all: the smaller, the more telling.
+pub fn rank(class: Class) -> usize {
+    ORDER.iter().position(|c| *c == class).unwrap_or(ORDER.len())
+}
+
 /// The exit code of several faults: the most telling one wins.
 pub fn worst(classes: impl IntoIterator<Item = Class>) -> u8 {
-    const ORDER: [Class; 12] = [
-        Class::Cancelled,
-        Class::Defect,
-        Class::LeftBehind,
-        Class::Held,
-        Class::Usage,
-        Class::Invalid,
-        Class::Prerequisite,
-        Class::Broken,
-        Class::Environment,
-        Class::TimedOut,
-        Class::Approval,
-        Class::Pending,
-    ];
-    let rank = |class: &Class| ORDER.iter().position(|c| c == class);
-    classes.into_iter().min_by_key(rank).map_or(0, exit_code)
+    classes.into_iter().min_by_key(|class| rank(*class)).map_or(0, exit_code)
 }
 
 #[cfg(test)]
