@@ -1,0 +1,283 @@
+//! JUnit XML as Jenkins, GitHub's readers and GitLab understand it: `TEST-<stage>.xml`, one suite each.
+//!
+//! Written while the run goes on: a case that has not ended yet stands in the file as an error `run.aborted`, so that a run that is
+//! killed outright leaves a file that tells the truth. Never nested, never empty.
+//!
+//! quick-junit is the model; `report::text` filters before it, because its own filter lets U+FFFE pass and drops tabs. The other
+//! candidate, junit-report 0.9.0, writes ill-formed XML for ANSI sequences, NUL and U+FFFE and has no properties, no retries, no case
+//! time stamps and no `line`.
+
+mod case;
+
+use std::collections::{BTreeSet, HashSet};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use quick_junit::{Property, Report, TestCase, TestSuite};
+
+use crate::base::fault::Class;
+use crate::engine::event::{CaseEnd, CaseId, Event, Stamped};
+use crate::engine::outcome::Outcome;
+use crate::report::summary::{CaseResult, RunSummary, SETUP, StageRun};
+use crate::report::text::{clean, line};
+use crate::report::{Options, Sink, write_whole};
+
+pub(super) use case::attempt_lines;
+pub use case::verdict_line;
+
+/// Which readers the file is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Flavor {
+    /// All that Jenkins' junit step, GitHub's readers and GitLab know.
+    #[default]
+    Rich,
+    /// Valid by junit-10.xsd, which Jenkins' xunit step demands: no place, time stamp or properties of a case.
+    Strict,
+}
+
+/// How an attached log is named in `[[ATTACHMENT|PATH]]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Attachments {
+    #[default]
+    None,
+    /// Jenkins.
+    Absolute,
+    /// GitLab: relative to the project's folder.
+    Relative,
+}
+
+/// What rendering needs to know beside the run.
+#[derive(Clone, Debug, Default)]
+pub struct Dialect {
+    pub flavor: Flavor,
+    pub attachments: Attachments,
+    pub dir: PathBuf,
+    pub root: Option<PathBuf>,
+    pub artifacts_url: Option<String>,
+    /// The id is the CI's own.
+    pub build_tag: bool,
+}
+
+impl Dialect {
+    pub fn of(options: &Options) -> Self {
+        Self {
+            flavor: options.flavor,
+            attachments: options.attachments,
+            dir: options.dir.clone(),
+            root: options.root.clone(),
+            artifacts_url: options.artifacts_url.clone(),
+            build_tag: options.run_id_from_ci,
+        }
+    }
+}
+
+/// `<env>.<stage>.<service>`: Jenkins splits at the last dot into package and class, so no segment has one.
+pub fn classname(environment: &str, case: &CaseId) -> String {
+    let segments = [environment, &case.stage, case.service.as_deref().unwrap_or_default()];
+    let segments: Vec<String> = segments.iter().map(|segment| line(segment, 120).replace('.', "_")).filter(|segment| !segment.is_empty()).collect();
+    segments.join(".")
+}
+
+/// `<env>.<stage>`
+fn suite_name(environment: &str, stage: &str) -> String {
+    classname(environment, &CaseId { stage: stage.to_owned(), service: None, name: String::new() })
+}
+
+/// As it stands in a file: how a file of another build is told.
+pub(super) fn run_id_property(run_id: &str) -> String {
+    format!(r#"<property name="run.id" value="{}"/>"#, crate::report::text::escape_html(&line(run_id, 500)).replace("&#39;", "&apos;"))
+}
+
+/// `2026-11-22T22:04:05.123Z`
+fn stamp(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
+}
+
+/// The whole file of one stage.
+pub fn render(run: &RunSummary, stage: &StageRun, dialect: &Dialect) -> String {
+    let environment = &run.run.environment;
+    let mut suite = TestSuite::new(suite_name(environment, &stage.name));
+    suite.extra.insert("timestamp".into(), stamp(stage.started).into());
+    if !run.run.hostname.is_empty() {
+        suite.extra.insert("hostname".into(), line(&run.run.hostname, 200).into());
+    }
+    properties(&mut suite, run, dialect);
+    let mut names = HashSet::new();
+    let mut add = |case: &CaseResult| {
+        let mut rendered = case::render(case, environment, run.run.build_url.as_deref(), dialect);
+        unique(&mut rendered, &mut names);
+        suite.add_test_case(rendered);
+    };
+    let mut wall = stage.seconds;
+    run.stage_cases(&stage.name).for_each(&mut add);
+    for running in run.running.iter().filter(|running| running.case.stage == stage.name) {
+        add(&CaseResult { end: running.unfinished("not ended when this report was written"), log: false, earlier: false });
+    }
+    if suite_is_empty(run, stage) {
+        add(&CaseResult { end: stand_in(stage), log: false, earlier: false });
+    }
+    if stage.open {
+        let so_far: Duration = suite.test_cases.iter().filter_map(|case| case.time).max().unwrap_or_default();
+        wall = wall.max(so_far);
+    }
+    suite.set_time(wall);
+    let mut report = Report::new(line(&run.run.pipeline, 200));
+    report.set_time(wall);
+    report.add_test_suite(suite);
+    serialize(&report)
+}
+
+fn suite_is_empty(run: &RunSummary, stage: &StageRun) -> bool {
+    run.stage_cases(&stage.name).next().is_none() && !run.running.iter().any(|running| running.case.stage == stage.name)
+}
+
+/// Readers drop an empty suite, and Jenkins fails a build without any test.
+fn stand_in(stage: &StageRun) -> CaseEnd {
+    let id = |name: &str| CaseId { stage: stage.name.clone(), service: None, name: name.to_owned() };
+    let running = crate::report::summary::Running { case: id(SETUP), started: stage.started, progress: String::new() };
+    let end = running.unfinished("killed before the first case");
+    if stage.open { end } else { CaseEnd { case: id(&stage.name), outcome: Outcome::Skipped { reason: "nothing to do".into() }, ..end } }
+}
+
+fn properties(suite: &mut TestSuite, run: &RunSummary, dialect: &Dialect) {
+    let run = &run.run;
+    let mut add = |name: &str, value: &str| {
+        suite.add_property(Property::new(name, line(value, 500)));
+    };
+    // First, where `runlog` looks for it.
+    add("run.id", &run.run_id);
+    if dialect.build_tag {
+        add("build.tag", &run.run_id);
+    }
+    if let Some(url) = &run.build_url {
+        add("build.url", url);
+    }
+    add("tool", &run.tool);
+    add("pipeline", &run.pipeline);
+    if run.dry_run {
+        add("dry.run", "true");
+    }
+}
+
+/// Readers find a case's history by class and name, and take a second one for a retry.
+fn unique(case: &mut TestCase, names: &mut HashSet<(String, String)>) {
+    let class = case.classname.as_deref().unwrap_or_default().to_owned();
+    let base = case.name.as_str().to_owned();
+    let (mut name, mut n) = (base.clone(), 1);
+    while !names.insert((class.clone(), name.clone())) {
+        n += 1;
+        name = format!("{base} ({n})");
+    }
+    case.name = name.into();
+}
+
+/// quick-junit always writes the root's `skipped`, which junit-10.xsd refuses and nobody reads.
+pub(super) fn serialize(report: &Report) -> String {
+    let xml = report.to_string().expect("clean text always serializes");
+    let root = xml.find("<testsuites").unwrap_or_default();
+    let end = xml[root..].find('>').map_or(xml.len(), |at| root + at);
+    match xml[root..end].find(" skipped=\"").map(|at| root + at) {
+        Some(from) => {
+            let value = from + " skipped=\"".len();
+            let to = xml[value..].find('"').map_or(value, |at| value + at + 1);
+            format!("{}{}", &xml[..from], &xml[to..])
+        }
+        None => xml,
+    }
+}
+
+/// `TEST-<stage>[-<cell>].xml`
+pub fn file_name(stage: &str, cell: Option<&str>) -> String {
+    let safe = |text: &str| clean(text).chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect::<String>();
+    match cell {
+        Some(cell) => format!("TEST-{}-{}.xml", safe(stage), safe(cell)),
+        None => format!("TEST-{}.xml", safe(stage)),
+    }
+}
+
+/// Writes the files while the run goes on.
+pub(super) struct Junit {
+    dir: PathBuf,
+    cell: Option<String>,
+    dialect: Dialect,
+    dirty: BTreeSet<String>,
+    last: Option<Instant>,
+    /// Until the next write that nothing forces: 500 ms, more when writing itself takes long.
+    pause: Duration,
+    aborted: bool,
+    trouble: Option<String>,
+}
+
+const PAUSE: Duration = Duration::from_millis(500);
+
+impl Junit {
+    pub(super) fn new(options: &Options) -> Self {
+        Self {
+            dir: options.dir.clone(),
+            cell: options.cell.clone(),
+            dialect: Dialect::of(options),
+            dirty: BTreeSet::new(),
+            last: None,
+            pause: PAUSE,
+            aborted: false,
+            trouble: None,
+        }
+    }
+
+    fn write(&mut self, run: &RunSummary) {
+        let start = Instant::now();
+        for name in std::mem::take(&mut self.dirty) {
+            let Some(stage) = run.stages.iter().find(|stage| stage.name == name) else { continue };
+            let path: &Path = &self.dir.join(file_name(&name, self.cell.as_deref()));
+            if let Err(error) = write_whole(path, &render(run, stage, &self.dialect)) {
+                self.trouble = Some(format!("cannot write `{}`: {error}", path.display()));
+            }
+        }
+        self.last = Some(Instant::now());
+        self.pause = PAUSE.max(start.elapsed() * 10);
+    }
+}
+
+impl Sink for Junit {
+    fn event(&mut self, event: &Stamped, run: &RunSummary) {
+        match &event.event {
+            Event::StageStarted { stage } => {
+                self.dirty.insert(stage.clone());
+            }
+            Event::CaseStarted { case } => {
+                self.dirty.insert(case.stage.clone());
+            }
+            Event::CaseEnded(end) => {
+                self.dirty.insert(end.case.stage.clone());
+                // The first aborted case: whoever aborts may kill at any moment. The other running ones stand as errors already.
+                let cancelled = end.outcome.fault().is_some_and(|fault| fault.class == Class::Cancelled);
+                if cancelled && !std::mem::replace(&mut self.aborted, true) {
+                    self.write(run);
+                }
+            }
+            Event::StageEnded { stage, .. } => {
+                self.dirty.insert(stage.clone());
+                self.write(run);
+            }
+            Event::RunEnded { .. } => {
+                self.dirty.extend(run.stages.iter().filter(|stage| stage.open).map(|stage| stage.name.clone()));
+                self.write(run);
+            }
+            Event::RunStarted { .. } | Event::Progress { .. } | Event::Note { .. } | Event::Observed { .. } => {}
+        }
+    }
+
+    fn tick(&mut self, run: &RunSummary) {
+        if !self.dirty.is_empty() && self.last.is_none_or(|last| last.elapsed() >= self.pause) {
+            self.write(run);
+        }
+    }
+
+    fn trouble(&mut self) -> Option<String> {
+        self.trouble.take()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,155 @@
+//! `run.jsonl`: every event as a line, flushed at once, so that a killed run leaves all it knew.
+//!
+//! In CI each stage is a process of its own with the same `reports/` folder. Processes of one build share a run id (the CI's build tag),
+//! and the file is append-only for as long as that id stays the same: a stage `retry` must find the failures it repeats in order to show
+//! them as attempts, and `report rebuild` must find all stages. Another run id starts anew: the file before becomes
+//! `run.previous.jsonl` (one is kept; archiving is the CI's business), and when the CI gave the id, the XML files and logs of the former
+//! build are removed, for readers take what lies in the folder as this build's. Without a build tag every process is a run of its own,
+//! but other stages' files are left alone: nobody can tell whether they are stale.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use crate::engine::event::{Event, Stamped};
+use crate::report::Sink;
+use crate::report::summary::RunSummary;
+
+pub const FILE: &str = "run.jsonl";
+const PREVIOUS: &str = "run.previous.jsonl";
+
+/// The events of a run log. Lines that are not whole events are left out: a killed process leaves a cut one, also in the middle when
+/// another process went on.
+pub fn read(path: &Path) -> io::Result<Vec<Stamped>> {
+    Ok(parse(BufReader::new(File::open(path)?)))
+}
+
+/// As `read`, from any source.
+pub fn parse(mut source: impl BufRead) -> Vec<Stamped> {
+    let (mut events, mut line) = (Vec::new(), Vec::new());
+    while source.read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
+        events.extend(serde_json::from_slice(&line).ok());
+        line.clear();
+    }
+    events
+}
+
+/// Prepares the folder for a process of run `run_id` and returns what earlier processes of the same build recorded.
+pub(super) fn begin(dir: &Path, run_id: &str, from_ci: bool) -> io::Result<Vec<Stamped>> {
+    fs::create_dir_all(dir)?;
+    // Parallel stages may share the folder: one at a time decides whether it starts anew. Where folders cannot be locked, none waits.
+    let lock = File::open(dir).ok();
+    let _locked = lock.as_ref().map(File::lock);
+    let path = dir.join(FILE);
+    match first_run_id(&path)? {
+        None => Ok(Vec::new()),
+        Some(found) if found == run_id => read(&path),
+        Some(_) => {
+            fs::rename(&path, dir.join(PREVIOUS))?;
+            if from_ci {
+                remove_former(dir, run_id)?;
+            }
+            Ok(Vec::new())
+        }
+    }
+}
+
+/// The id of the run that a log belongs to; empty when its beginning is unreadable.
+fn first_run_id(path: &Path) -> io::Result<Option<String>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut line = Vec::new();
+    BufReader::new(file.take(1 << 20)).read_until(b'\n', &mut line)?;
+    if line.is_empty() {
+        return Ok(None);
+    }
+    let run_id = match serde_json::from_slice::<Stamped>(&line).map(|stamped| stamped.event) {
+        Ok(Event::RunStarted { run_id, .. }) => run_id,
+        _ => String::new(),
+    };
+    Ok(Some(run_id))
+}
+
+/// Removes what another build left; only files that say that they are ours and not of `run_id`.
+fn remove_former(dir: &Path, run_id: &str) -> io::Result<()> {
+    let own = crate::report::junit::run_id_property(run_id);
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with("TEST-") && name.ends_with(".xml") {
+            let mut head = vec![0; 4096];
+            let n = File::open(entry.path())?.read(&mut head)?;
+            let head = String::from_utf8_lossy(&head[..n]).into_owned();
+            if head.contains(r#"<property name="run.id""#) && !head.contains(&own) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+    }
+    match fs::remove_dir_all(dir.join("logs")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+pub(super) struct RunLog {
+    dir: PathBuf,
+    file: Option<File>,
+    trouble: Option<String>,
+}
+
+impl RunLog {
+    pub(super) fn new(dir: &Path) -> Self {
+        Self { dir: dir.to_owned(), file: None, trouble: None }
+    }
+
+    fn append(&mut self, line: &[u8]) -> io::Result<()> {
+        if self.file.is_none() {
+            fs::create_dir_all(&self.dir)?;
+            self.file = Some(open(&self.dir.join(FILE))?);
+        }
+        let file = self.file.as_mut().expect("it was opened above");
+        file.write_all(line)
+    }
+}
+
+/// Opens for appending, after the end of a line.
+fn open(path: &Path) -> io::Result<File> {
+    let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+    if file.seek(SeekFrom::End(0))? > 0 {
+        let mut last = [b'\n'];
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)?;
+        if last != *b"\n" {
+            file.write_all(b"\n")?;
+        }
+    }
+    Ok(file)
+}
+
+impl Sink for RunLog {
+    fn event(&mut self, event: &Stamped, _run: &RunSummary) {
+        // A folder that was cleaned under a running process: the open file would swallow everything.
+        if matches!(event.event, Event::StageStarted { .. } | Event::StageEnded { .. } | Event::RunEnded { .. }) && !self.dir.join(FILE).exists() {
+            self.file = None;
+        }
+        let written = serde_json::to_vec(event).map_err(io::Error::from).and_then(|mut line| {
+            line.push(b'\n');
+            self.append(&line)
+        });
+        if let Err(error) = written {
+            // The next event tries again: a full disk may be emptied. A line that was half written is ended first.
+            self.file = None;
+            self.trouble = Some(format!("cannot write `{}`: {error}", self.dir.join(FILE).display()));
+        }
+    }
+
+    fn trouble(&mut self) -> Option<String> {
+        self.trouble.take()
+    }
+}
+
+#[cfg(test)]
+mod tests;
