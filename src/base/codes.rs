@@ -147,6 +147,9 @@ codes! {
     Unschedulable, "unschedulable", "rollout", Broken, false,
         "no node can take a new pod", "the scheduler's own reason, for 15 s",
         "lower the requests, add nodes, or correct node selectors and tolerations";
+    VolumeFailing, "volume_failing", "rollout", Broken, false,
+        "a volume of the new pods cannot be bound or mounted", "FailedMount or an unbound claim, for 30 s",
+        "read the claim's and the pod's events below";
     PodsRefused, "pods_refused", "rollout", Broken, false,
         "the API server refuses to create the pods", "FailedCreate, for 5 s",
         "read the API server's words below";

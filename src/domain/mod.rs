@@ -2,3 +2,4 @@
 
 pub mod releases;
 pub mod routes;
+pub mod services;

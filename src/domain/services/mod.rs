@@ -1,0 +1,3 @@
+//! Services of the team: their manifests, how their rollout is judged, and what runs afterwards.
+
+pub mod rollout;

@@ -1,0 +1,285 @@
+//! What is wrong with one pod of the newest revision, container by container.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use regex::Regex;
+
+use crate::base::codes::Code;
+use crate::base::text;
+use crate::domain::services::rollout::history::{History, Life, container_key, pod_key};
+use crate::domain::services::rollout::policy::{AUTOSCALER_PATIENCE, AUTOSCALER_REFUSAL, Policy, SECOND_ATTEMPT, YOUNG_NODE_PATIENCE};
+use crate::domain::services::rollout::seen::{Container, Kind, Pod, Role, Snapshot, Strategy};
+use crate::domain::services::rollout::{Trouble, pull, scheduler};
+
+/// The troubles of a pod, the most telling first.
+pub fn troubles(snapshot: &Snapshot, history: &History, policy: &Policy, pod: &Pod) -> Vec<Trouble> {
+    let mut found = Vec::new();
+    found.extend(unschedulable(snapshot, history, policy, pod));
+    for container in &pod.containers {
+        found.extend(container_trouble(snapshot, history, policy, pod, container));
+    }
+    if found.is_empty()
+        && let Some(words) = volume_trouble(snapshot, pod, history)
+    {
+        let ripe = history.held(&pod_key(pod, "volume")) >= policy.lasts(Code::VolumeFailing);
+        found.push(Trouble::of_pod(Code::VolumeFailing, ripe, pod, words));
+    }
+    found
+}
+
+fn container_trouble(snapshot: &Snapshot, history: &History, policy: &Policy, pod: &Pod, container: &Container) -> Option<Trouble> {
+    let life = history.life(pod, container);
+    let trouble = |code, ripe, words: String| Some(Trouble::of_container(code, ripe, pod, container, words));
+    if let Some((reason, message)) = container.waiting() {
+        if pull::is_pull_reason(reason) {
+            return pull_trouble(snapshot, history, policy, pod, container, &life);
+        }
+        if reason == "CreateContainerConfigError" {
+            return config_trouble(snapshot, history, policy, pod, container, message);
+        }
+        if is_start_reason(reason) || (life.cannot_run() > 0 && ended_at_start(container)) {
+            let said =
+                if message.is_empty() || reason == "CrashLoopBackOff" { container.ended().map_or("", |e| e.message.as_str()) } else { message };
+            let words = format!("the container runtime cannot start it: {}", or(said, reason));
+            return trouble(Code::ContainerCannotRun, life.cannot_run() >= 2, words);
+        }
+    } else if life.cannot_run() > 0 && ended_at_start(container) && !container.is_running() {
+        let said = container.ended().map_or("", |e| e.message.as_str());
+        return trouble(
+            Code::ContainerCannotRun,
+            life.cannot_run() >= 2,
+            format!("the container runtime cannot start it: {}", or(said, "StartError")),
+        );
+    }
+    let is_job = snapshot.workload.as_ref().is_some_and(|w| w.kind == Kind::Job);
+    if is_job {
+        return None;
+    }
+    let times = text::count(life.errors as usize, "time");
+    let how = container.ended().map_or_else(String::new, |e| format!(", last with {}", e.words()));
+    match container.role {
+        Role::Sidecar { .. } => {
+            let unready = history.unready(pod, container);
+            let ripe = life.errors >= policy.sidecar_crashes || unready >= policy.sidecar_unready;
+            if life.errors > 0 && !container.ready {
+                trouble(Code::SidecarFailing, ripe, format!("ended {times} since the apply{how}"))
+            } else if unready >= policy.sidecar_unready {
+                trouble(Code::SidecarFailing, true, format!("not ready for {}", text::seconds(unready)))
+            } else {
+                None
+            }
+        }
+        Role::App | Role::Init => {
+            let code = if container.role == Role::Init { Code::InitCrashLoop } else { Code::CrashLoop };
+            let looping = container.waiting().is_some_and(|(reason, _)| reason == "CrashLoopBackOff");
+            if life.errors > 0 && !container.ready {
+                trouble(code, life.errors >= policy.crashes, format!("ended {times} since the apply{how}"))
+            } else if life.excused > 0 && !container.ready {
+                trouble(code, false, format!("ended while istio-proxy was not ready{how}"))
+            } else if looping && life.preexisting {
+                trouble(code, false, format!("has been in a crash loop since before this apply{how}"))
+            } else {
+                None
+            }
+        }
+    }
+}
+
+fn pull_trouble(snapshot: &Snapshot, history: &History, policy: &Policy, pod: &Pod, container: &Container, life: &Life) -> Option<Trouble> {
+    let image = &container.image;
+    let Some((code, said)) = &life.pull else {
+        let words = format!("image {image} cannot be pulled, the kubelet does not say why yet");
+        return Some(Trouble::of_container(Code::ImageUnreachable, false, pod, container, words));
+    };
+    let held = history.held(&container_key(pod, container, code.info().name));
+    let young = pod.node.as_ref().is_some_and(|node| snapshot.around.young_nodes.contains(node));
+    let ripe = held >= policy.lasts(*code)
+        && match code {
+            Code::ImageDenied if young => held >= YOUNG_NODE_PATIENCE,
+            Code::ImageDenied => life.pulls >= 2 || held >= SECOND_ATTEMPT,
+            _ => true,
+        };
+    let reason = container.waiting().map_or("", |(reason, _)| reason);
+    let short = match (code, reason) {
+        (_, "InvalidImageName") => "is not a valid image name",
+        (_, "ErrImageNeverPull") => "is not on the node, and imagePullPolicy is Never",
+        (Code::ImageNotFound, _) => "does not exist in its registry",
+        (Code::ImageWrongPlatform, _) => "has no variant for the node's architecture",
+        (Code::ImageDenied, _) => "is refused by its registry",
+        _ => "cannot be fetched, its registry does not answer",
+    };
+    Some(Trouble::of_container(*code, ripe, pod, container, format!("image {image} {short}: {}", text::head(&text::one_line(said), 300))))
+}
+
+fn config_trouble(snapshot: &Snapshot, history: &History, policy: &Policy, pod: &Pod, container: &Container, message: &str) -> Option<Trouble> {
+    let message = text::one_line(message);
+    // The kubelet's cache is behind for a moment; that heals.
+    if message.contains("failed to sync") {
+        return None;
+    }
+    let maker = missing_name(&message).and_then(|name| snapshot.around.makers.get(name));
+    let held = history.held(&container_key(pod, container, "CreateContainerConfigError"));
+    let words = match maker {
+        Some(maker) => format!("{message}; it is made by {maker}"),
+        None => message.clone(),
+    };
+    Some(Trouble::of_container(Code::ConfigMissing, maker.is_none() && held >= policy.lasts(Code::ConfigMissing), pod, container, words))
+}
+
+/// The Secret or ConfigMap that a kubelet's message says is missing.
+pub fn missing_name(message: &str) -> Option<&str> {
+    static NAME: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r#"(?:secret|configmap) "([^"]+)" not found|in (?:Secret|ConfigMap) (?:[^/\s]+/)?([^\s"]+)"#).expect("a valid pattern")
+    });
+    let found = NAME.captures(message)?;
+    found.get(1).or_else(|| found.get(2)).map(|name| name.as_str())
+}
+
+fn unschedulable(snapshot: &Snapshot, history: &History, policy: &Policy, pod: &Pod) -> Option<Trouble> {
+    let said = pod.unschedulable.as_ref()?;
+    let words = scheduler::words(said);
+    if scheduler::is_about_volumes(said) {
+        let claim = unbound_claim(snapshot, pod).unwrap_or(words);
+        let ripe = history.held(&pod_key(pod, "unschedulable")) >= policy.lasts(Code::VolumeFailing);
+        return Some(Trouble::of_pod(Code::VolumeFailing, ripe, pod, claim));
+    }
+    let held = history.held(&pod_key(pod, "unschedulable"));
+    let latest = history
+        .new_events(snapshot)
+        .filter(|e| e.kind == "Pod" && e.name == pod.name)
+        .filter(|e| {
+            matches!(e.reason.as_str(), "TriggeredScaleUp" | "NotTriggerScaleUp" | "Nominated") || scheduler::is_pool_refusal(&e.reason, &e.message)
+        })
+        .max_by_key(|e| e.last);
+    let (ripe, note) = match latest {
+        Some(event) if event.reason == "TriggeredScaleUp" || event.reason == "Nominated" => {
+            (false, format!("; the autoscaler is adding a node ({})", event.reason))
+        }
+        Some(event) => (held >= AUTOSCALER_REFUSAL, format!("; the autoscaler has no node for it: {}", text::one_line(&event.message))),
+        None if may_make_room(snapshot) => (false, "; older pods may still make room".to_owned()),
+        None => match snapshot.around.autoscaler {
+            Some(false) => (held >= policy.lasts(Code::Unschedulable), String::new()),
+            _ => (held >= AUTOSCALER_PATIENCE.max(policy.lasts(Code::Unschedulable)), "; waiting for the autoscaler".to_owned()),
+        },
+    };
+    Some(Trouble::of_pod(Code::Unschedulable, ripe, pod, format!("no node can take it: {words}{note}")))
+}
+
+/// Will older pods go away by themselves, so that their room becomes free? A rolling update removes one only when enough others are available.
+pub fn may_make_room(snapshot: &Snapshot) -> bool {
+    let Some(workload) = &snapshot.workload else { return false };
+    if snapshot.pods.iter().any(|pod| pod.deleting) {
+        return true;
+    }
+    let older: Vec<&Pod> = snapshot.older().collect();
+    match workload.strategy {
+        _ if older.is_empty() => false,
+        // An old pod that is not ready costs no availability, so the controller removes it first.
+        Strategy::Rolling { max_unavailable } => older.iter().any(|pod| !pod.ready) || workload.available > workload.wanted - max_unavailable,
+        Strategy::Recreate => true,
+        Strategy::Ordered { .. } | Strategy::OnDelete | Strategy::None => false,
+    }
+}
+
+/// The claims of a pod that are not bound, with what the provisioner said of them.
+fn unbound_claim(snapshot: &Snapshot, pod: &Pod) -> Option<String> {
+    let said = snapshot.events.iter().filter(|e| e.kind == "PersistentVolumeClaim" && pod.claims.contains(&e.name)).max_by_key(|e| e.last);
+    let claims = said.map_or_else(|| pod.claims.join(", "), |e| e.name.clone());
+    let said = said.map(|e| format!(": {}: {}", e.reason, text::head(&text::one_line(&e.message), 300))).unwrap_or_default();
+    (!claims.is_empty()).then(|| format!("volume claim {claims} is not bound{said}"))
+}
+
+/// A volume that cannot be mounted, in words.
+pub fn volume_trouble(snapshot: &Snapshot, pod: &Pod, history: &History) -> Option<String> {
+    let started = pod.containers.iter().any(|c| c.is_running() || c.terminations() > 0);
+    if started || pod.is_finished() {
+        return None;
+    }
+    let event = history
+        .new_events(snapshot)
+        .filter(|e| e.warning && e.kind == "Pod" && e.name == pod.name)
+        .filter(|e| matches!(e.reason.as_str(), "FailedMount" | "FailedAttachVolume" | "FailedMapVolume"))
+        .max_by_key(|e| e.last)?;
+    if event.message.contains("failed to sync") {
+        return None;
+    }
+    Some(format!("a volume cannot be mounted: {}", text::head(&text::one_line(&event.message), 300)))
+}
+
+pub fn is_start_reason(reason: &str) -> bool {
+    matches!(reason, "RunContainerError" | "StartError" | "ContainerCannotRun" | "CreateContainerError")
+}
+
+fn ended_at_start(container: &Container) -> bool {
+    container.ended().is_some_and(|ended| is_start_reason(&ended.reason))
+}
+
+fn or<'a>(text: &'a str, other: &'a str) -> &'a str {
+    if text.is_empty() { other } else { text }
+}
+
+/// What a pod that is in no trouble is doing, for the progress line.
+pub fn doing(snapshot: &Snapshot, history: &History, pod: &Pod) -> String {
+    let of = |container: &Container| match container.role {
+        Role::Init => format!("init container {}", container.name),
+        _ => format!("container {}", container.name),
+    };
+    if pod.node.is_none() {
+        return "waiting for a node".to_owned();
+    }
+    if let Some(init) = pod.containers.iter().find(|c| c.role == Role::Init && c.is_running()) {
+        return format!("{}: running", of(init));
+    }
+    for container in pod.containers.iter().filter(|c| c.role != Role::Init && !c.ready) {
+        if container.is_running() {
+            let Some(probe) = container.startup.as_ref().or(container.readiness.as_ref()) else {
+                return format!("{}: started", of(container));
+            };
+            let kind = if container.startup.is_some() { "startup" } else { "readiness" };
+            let answer = probe_answer(snapshot, history, pod, container).map(|said| format!(" ({said})")).unwrap_or_default();
+            return format!("{}: waiting for {kind} probe {probe}{answer}", of(container));
+        }
+        if let Some((reason, _)) = container.waiting() {
+            return format!("{}: {}", of(container), reason_words(reason));
+        }
+    }
+    if let Some(gate) = pod.gates.first() {
+        return format!("waiting for readiness gate {gate}");
+    }
+    if pod.ready { "ready".to_owned() } else { "starting".to_owned() }
+}
+
+fn reason_words(reason: &str) -> String {
+    match reason {
+        "ContainerCreating" => "being created".to_owned(),
+        "PodInitializing" => "waiting for the init containers".to_owned(),
+        "CrashLoopBackOff" => "waiting to be restarted (CrashLoopBackOff)".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+/// What the kubelet last heard from a probe of this pod.
+pub fn probe_answer(snapshot: &Snapshot, history: &History, pod: &Pod, container: &Container) -> Option<String> {
+    let event = history
+        .new_events(snapshot)
+        .filter(|e| e.kind == "Pod" && e.name == pod.name && e.reason == "Unhealthy")
+        .filter(|e| pod.containers.iter().filter(|c| !c.ready).count() == 1 || e.message.contains(&container.name))
+        .max_by_key(|e| e.last)?;
+    let said = text::one_line(&event.message);
+    let said = said.split_once("probe failed: ").map_or(said.as_str(), |(_, rest)| rest);
+    Some(text::head(said, 160).into_owned())
+}
+
+/// Is this the kind of container that is ready as soon as it runs, because nothing probes it?
+pub fn is_unprobed(container: &Container) -> bool {
+    container.role == Role::App && container.readiness.is_none()
+}
+
+/// The app containers without a readiness probe that have not run long enough, and how long is left.
+pub fn unsettled<'a>(history: &'a History, policy: &'a Policy, pod: &'a Pod) -> impl Iterator<Item = (&'a Container, Duration)> {
+    pod.containers.iter().filter(|c| is_unprobed(c)).filter_map(|container| {
+        let ran = history.running(pod, container);
+        (ran < policy.settle).then(|| (container, policy.settle - ran))
+    })
+}

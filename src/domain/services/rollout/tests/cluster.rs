@@ -1,0 +1,205 @@
+//! Pods that cannot be created, placed or given their volumes.
+
+use super::*;
+
+const FULL: &str = "0/2 nodes are available: 2 Insufficient cpu. preemption: 0/2 nodes are available: 2 No preemption victims found.";
+
+fn pending(message: &str) -> Play {
+    let mut waiting_pod = pod("app1-a");
+    waiting_pod.node = None;
+    waiting_pod.unschedulable = Some(message.to_owned());
+    let mut play = Play::of(vec![waiting_pod]);
+    play.still(0.0);
+    play
+}
+
+#[test]
+fn no_node_takes_the_pod() {
+    let mut play = pending(FULL);
+    assert!(play.rollout.questions(&play.snapshot).autoscaler);
+    play.snapshot.around.autoscaler = Some(false);
+    progressing(play.still(14.0));
+    let trouble = failed(play.still(15.1), Code::Unschedulable);
+    assert_eq!(trouble.words, "no node can take it: of 2 nodes, 2 have too little cpu left");
+    // It was placed in time.
+    let mut play = pending(FULL);
+    play.snapshot.around.autoscaler = Some(false);
+    progressing(play.still(14.0));
+    progressing(play.pods(16.0, |p| (p.unschedulable, p.node) = (None, Some("node-1".into()))));
+}
+
+#[test]
+fn old_pods_that_will_go_make_room() {
+    for (max_unavailable, fails) in [(1, false), (0, true)] {
+        let mut play = pending(FULL);
+        play.snapshot.around.autoscaler = Some(false);
+        play.snapshot.pods.push(pod("app1-old").on("node-1").old());
+        if let Some(w) = &mut play.snapshot.workload {
+            (w.available, w.total, w.strategy) = (1, 2, Strategy::Rolling { max_unavailable });
+        }
+        match play.still(40.0) {
+            Verdict::Failed(_) if fails => {}
+            Verdict::Progressing { .. } if !fails => {}
+            other => panic!("{max_unavailable}: {other:?}"),
+        }
+        // One that is on its way out always does.
+        play.snapshot.pods[1].deleting = true;
+        progressing(play.still(41.0));
+    }
+}
+
+#[test]
+fn an_autoscaler_is_given_time_and_believed() {
+    let mut play = pending(FULL);
+    play.snapshot.around.autoscaler = Some(true);
+    progressing(play.still(89.0));
+    failed(play.still(90.5), Code::Unschedulable);
+    // Not known whether there is one: as if there were.
+    let mut play = pending(FULL);
+    progressing(play.still(89.0));
+    // It says that no pool fits.
+    for (reason, message) in [
+        ("NotTriggerScaleUp", "pod didn't trigger scale-up: 1 max node group size reached"),
+        (
+            "FailedScheduling",
+            "Failed to schedule pod, incompatible with nodepool \"default\", daemonset overhead={}, no instance type satisfied resources",
+        ),
+    ] {
+        let mut play = pending(FULL);
+        play.snapshot.around.autoscaler = Some(true);
+        progressing(play.at(5.0, |s| s.events.push(event("Pod", "app1-a", reason, message, 5))));
+        assert!(failed(play.still(31.0), Code::Unschedulable).words.contains("the autoscaler has no node for it"));
+    }
+    // It is adding one.
+    for reason in ["TriggeredScaleUp", "Nominated"] {
+        let mut play = pending(FULL);
+        play.snapshot.around.autoscaler = Some(true);
+        play.at(5.0, |s| s.events.push(event("Pod", "app1-a", reason, "pod triggered scale-up", 5)));
+        progressing(play.still(200.0));
+    }
+}
+
+fn refusing(message: &str) -> Play {
+    let mut play = Play::of(vec![]);
+    let message = message.to_owned();
+    play.at(0.0, move |s| {
+        if let Some(w) = &mut s.workload {
+            (w.total, w.updated) = (0, 0);
+            w.conditions.push(condition("ReplicaFailure", true, "FailedCreate", &message));
+        }
+    });
+    play
+}
+
+#[test]
+fn pods_that_the_api_server_refuses() {
+    for message in [
+        r#"pods "app1-new-x" is forbidden: violates PodSecurity "restricted:latest": allowPrivilegeEscalation != false"#,
+        r#"pods "app1-new-" is forbidden: error looking up service account prod/app1: serviceaccount "app1" not found"#,
+        r#"admission webhook "policy.example" denied the request: image is not signed"#,
+        r#"Pod "app1-new-x" is invalid: spec.containers[0].resources.requests: Invalid value: "1": must be less than or equal to cpu limit"#,
+    ] {
+        let mut play = refusing(message);
+        progressing(play.still(4.9));
+        assert_eq!(failed(play.still(5.1), Code::PodsRefused).words, format!("pods cannot be created: {message}"));
+        // The ServiceAccount came a moment later.
+        let mut play = refusing(message);
+        progressing(play.at(4.0, |s| s.workload.iter_mut().for_each(|w| w.conditions.clear())));
+        progressing(play.still(10.0));
+    }
+    let mut hiccup = refusing("etcdserver: request timed out");
+    progressing(hiccup.still(60.0));
+}
+
+#[test]
+fn quota_that_leaves_no_room() {
+    let said = r#"pods "app1-new-x" is forbidden: exceeded quota: team, requested: pods=1, used: pods=4, limited: pods=4"#;
+    let mut play = refusing(said);
+    failed(play.still(5.1), Code::QuotaExceeded);
+    // The surge fits when the old pods leave.
+    let mut play = refusing(said);
+    play.snapshot.pods.push(pod("app1-old").old());
+    play.snapshot.workload.iter_mut().for_each(|w| (w.available, w.strategy) = (1, Strategy::Rolling { max_unavailable: 1 }));
+    progressing(play.still(60.0));
+}
+
+#[test]
+fn webhooks_that_do_not_answer() {
+    let istio = r#"Internal error occurred: failed calling webhook "namespace.sidecar-injector.istio.io": failed to call webhook: Post "https://istiod.istio-system.svc:443/inject": no endpoints available for service "istiod""#;
+    let mut play = refusing(istio);
+    progressing(play.still(59.0));
+    failed(play.still(60.5), Code::WebhookUnreachable);
+    // istiod is on its way.
+    let mut play = refusing(istio);
+    assert!(play.rollout.questions(&play.snapshot).istiod);
+    play.snapshot.around.istiod_available = Some(false);
+    progressing(play.still(200.0));
+    // The certificate is what is wrong: another code, and never a redeploy.
+    let mut play = refusing(&format!("{istio}: tls: failed to verify certificate: x509: certificate signed by unknown authority"));
+    failed(play.still(60.5), Code::InjectorUntrusted);
+    assert!(!Code::InjectorUntrusted.info().restart_helps);
+    // The newest event decides what it is now.
+    let mut play = refusing(istio);
+    play.still(30.0);
+    let verdict = play.at(58.0, |s| {
+        s.events.push(event("ReplicaSet", "app1-new", "FailedCreate", r#"pods "x" is forbidden: exceeded quota: team"#, 58));
+    });
+    progressing(verdict);
+    failed(play.still(63.5), Code::QuotaExceeded);
+    // Of an old ReplicaSet it says nothing.
+    let mut play = Play::of(vec![pod("app1-a")]);
+    progressing(play.at(1.0, |s| s.events.push(event("ReplicaSet", "app1-old", "FailedCreate", istio, 1))));
+    progressing(play.still(100.0));
+}
+
+#[test]
+fn a_stateful_set_tells_refusals_by_events_alone() {
+    let mut play = Play::of(vec![]);
+    if let Some(w) = &mut play.snapshot.workload {
+        (w.kind, w.strategy, w.updated) = (Kind::StatefulSet, Strategy::Ordered { partition: 0, parallel: false }, 0);
+    }
+    play.at(0.0, |s| {
+        s.events.push(event(
+            "StatefulSet",
+            "app1",
+            "FailedCreate",
+            r#"create Pod app1-0 failed error: pods "app1-0" is forbidden: exceeded quota"#,
+            1,
+        ))
+    });
+    failed(play.still(5.1), Code::QuotaExceeded);
+    progressing(play.at(6.0, |s| s.events.push(event("StatefulSet", "app1", "SuccessfulCreate", "create Pod app1-0", 5))));
+}
+
+#[test]
+fn volumes_that_are_not_bound_or_mounted() {
+    let mut play = pending("0/2 nodes are available: pod has unbound immediate PersistentVolumeClaims.");
+    play.snapshot.pods[0].claims = vec!["data".into()];
+    play.snapshot.events.push(event("PersistentVolumeClaim", "data", "ProvisioningFailed", "storageclass \"fast\" not found", 1));
+    progressing(play.still(29.0));
+    let trouble = failed(play.still(30.1), Code::VolumeFailing);
+    assert_eq!(trouble.words, r#"volume claim data is not bound: ProvisioningFailed: storageclass "fast" not found"#);
+
+    let mount = r#"MountVolume.SetUp failed for volume "conf" : configmap "conf" not found"#;
+    let mut play = Play::of(vec![pod("app1-a")]);
+    play.at(1.0, |s| s.events.push(event("Pod", "app1-a", "FailedMount", mount, 1)));
+    progressing(play.still(30.0));
+    failed(play.still(31.5), Code::VolumeFailing);
+    // It was mounted after all.
+    let mut play = Play::of(vec![pod("app1-a")]);
+    play.at(1.0, |s| s.events.push(event("Pod", "app1-a", "FailedMount", mount, 1)));
+    progressing(play.app(20.0, run));
+    progressing(play.still(60.0));
+}
+
+#[test]
+fn evicted_and_lost_pods_are_told() {
+    let mut play = Play::of(vec![pod("app1-a")]);
+    let reason = progressing(play.at(1.0, |s| (s.pods[0].phase, s.pods[0].reason) = ("Failed".into(), "Evicted".into())));
+    assert_eq!(reason, "0/1 ready, 1 pod of the new revision still to be created (1 pod evicted or lost with its node)");
+    play.at(5.0, |s| s.pods.push(pod("app1-b")));
+    ready(play.at(9.0, |s| {
+        s.pods[1] = pod("app1-b").is_ready();
+        s.workload.iter_mut().for_each(|w| w.available = 1);
+    }));
+}
