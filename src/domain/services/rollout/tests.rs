@@ -81,10 +81,10 @@ impl Pod {
 
     fn old(mut self) -> Self {
         self.newest = false;
-        self.is_ready()
+        self.made_ready()
     }
 
-    fn is_ready(mut self) -> Self {
+    fn made_ready(mut self) -> Self {
         self.ready = true;
         self.phase = "Running".to_owned();
         for c in &mut self.containers {
@@ -227,7 +227,7 @@ fn ready(verdict: Verdict) -> Vec<String> {
 /// The controller counts every new pod as available.
 fn all_available(s: &mut Snapshot) {
     for pod in s.pods.iter_mut().filter(|p| p.newest) {
-        *pod = pod.clone().is_ready();
+        *pod = pod.clone().made_ready();
     }
     if let Some(w) = &mut s.workload {
         (w.total, w.updated, w.ready, w.available) = (w.wanted, w.wanted, w.wanted, w.wanted);

@@ -199,7 +199,7 @@ fn evicted_and_lost_pods_are_told() {
     assert_eq!(reason, "0/1 ready, 1 pod of the new revision still to be created (1 pod evicted or lost with its node)");
     play.at(5.0, |s| s.pods.push(pod("app1-b")));
     ready(play.at(9.0, |s| {
-        s.pods[1] = pod("app1-b").is_ready();
+        s.pods[1] = pod("app1-b").made_ready();
         s.workload.iter_mut().for_each(|w| w.available = 1);
     }));
 }

@@ -243,7 +243,7 @@ fn a_container_that_the_runtime_cannot_start() {
 
 #[test]
 fn one_pod_among_many_on_one_node_is_told_and_waited_for() {
-    let three = || vec![pod("app1-a").on("node-1"), pod("app1-b").on("node-2").is_ready(), pod("app1-c").on("node-3").is_ready()];
+    let three = || vec![pod("app1-a").on("node-1"), pod("app1-b").on("node-2").made_ready(), pod("app1-c").on("node-3").made_ready()];
     let looping = |pod: &mut Pod| {
         let c = pod.container("app");
         c.restarts = 5;
@@ -259,7 +259,7 @@ fn one_pod_among_many_on_one_node_is_told_and_waited_for() {
     // A second one on another node makes it a verdict.
     failed(play.at(2.0, |s| looping(&mut s.pods[1])), Code::CrashLoop);
     // Two on the same node do not.
-    let mut play = Play::of(vec![pod("app1-a"), pod("app1-b"), pod("app1-c").on("node-2").is_ready()]);
+    let mut play = Play::of(vec![pod("app1-a"), pod("app1-b"), pod("app1-c").on("node-2").made_ready()]);
     progressing(play.at(1.0, |s| s.pods[..2].iter_mut().for_each(looping)));
     // The first pod of an ordered StatefulSet blocks the others.
     let mut play = Play::of(three());

@@ -8,7 +8,7 @@ fn ready_when_the_controller_has_counted_every_new_pod() {
     assert_eq!(progressing(play.still(0.0)), "0/2 ready, app1-a: container app: being created");
     assert_eq!(progressing(play.app(1.0, run)), "0/2 ready, app1-a: container app: waiting for readiness probe GET :8000/healthz");
     let reason = progressing(play.at(4.0, |s| {
-        s.pods[0] = pod("app1-a").is_ready();
+        s.pods[0] = pod("app1-a").made_ready();
         s.events.push(event("Pod", "app1-b", "Unhealthy", "Readiness probe failed: HTTP probe failed with statuscode: 503", 3));
     }));
     assert_eq!(reason, "1/2 ready, app1-b: container app: waiting for readiness probe GET :8000/healthz (HTTP probe failed with statuscode: 503)");
@@ -17,7 +17,7 @@ fn ready_when_the_controller_has_counted_every_new_pod() {
 
 #[test]
 fn a_change_that_the_controller_has_not_seen_is_not_judged() {
-    let before = snapshot(Some(deployment(1)), vec![pod("app1-old").is_ready()]);
+    let before = snapshot(Some(deployment(1)), vec![pod("app1-old").made_ready()]);
     let mut play = Play::after(&before, before.clone());
     play.at(0.0, all_available);
     let reason = progressing(play.at(0.1, |s| s.workload.iter_mut().for_each(|w| w.generation += 1)));
@@ -129,7 +129,7 @@ fn stateful_sets_with_a_partition_or_on_delete() {
         play
     };
     let settle = |s: &mut Snapshot| {
-        s.pods[0] = pod("app1-1").is_ready();
+        s.pods[0] = pod("app1-1").made_ready();
         s.workload.iter_mut().for_each(|w| (w.ready, w.available) = (2, 2));
     };
     let mut play = set(Strategy::Ordered { partition: 1, parallel: false });
@@ -193,7 +193,7 @@ fn a_bare_pod() {
     };
     let mut play = bare();
     progressing(play.app(1.0, run));
-    ready(play.at(2.0, |s| s.pods[0] = pod("tool").is_ready()));
+    ready(play.at(2.0, |s| s.pods[0] = pod("tool").made_ready()));
     let mut play = bare();
     ready(play.at(2.0, |s| s.pods[0].phase = "Succeeded".into()));
     let mut play = bare();
