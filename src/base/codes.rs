@@ -108,6 +108,18 @@ codes! {
     ApiFailed, "api_failed", "k8s", Environment, false,
         "the API server did not carry out a call", "its own status",
         "read the API server's words below";
+    ApiTls, "api_tls", "k8s", Environment, false,
+        "the API server's certificate cannot be verified", "the TLS handshake",
+        "check the agent's clock, certificate-authority-data of the kubeconfig, and proxies that open TLS";
+    NotFound, "not_found", "k8s", Environment, false,
+        "something that is needed is not in the cluster", "the API server answered 404",
+        "check name and namespace; run the stage that makes it first";
+    Conflict, "conflict", "k8s", Environment, false,
+        "somebody else changed the object at the same time", "the API server answered 409, also on another try",
+        "run it again; look for a controller or a second job that writes the same fields";
+    Throttled, "throttled", "k8s", Environment, false,
+        "the API server asks for fewer calls", "429 until the time was up",
+        "try again later; look for a client that floods the API server";
     MeshForeign, "mesh_foreign", "mesh", Prerequisite, false,
         "another Istio is installed than this file asks for", "version, revision or installer of the running control plane",
         "align the file or the tool with it, or allow the change with `--allow-mesh-change`";
