@@ -1,5 +1,6 @@
 //! The knowledge of the field. Judgement is pure functions with tables of tests.
 
+pub mod lock;
 pub mod releases;
 pub mod routes;
 pub mod services;

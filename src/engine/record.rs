@@ -22,6 +22,9 @@ pub trait Reporter: Send {
     fn tick(&mut self) {}
 }
 
+/// Why a case after an abort is skipped.
+pub const NOT_STARTED: &str = "not started: aborted";
+
 /// How long an aborted case may take to end its children before it is dropped.
 const ABORT_GRACE: Duration = Duration::from_secs(8);
 
@@ -240,6 +243,10 @@ impl CaseBuilder {
         F: FnOnce(Case) -> Fut,
         Fut: Future<Output = Result<Done<T>, Fault>>,
     {
+        if self.recorder.aborted().is_some() {
+            self.skip(NOT_STARTED);
+            return None;
+        }
         let Self { recorder, id, place } = self;
         let id = recorder.unique(id);
         let (started, clock) = (Timestamp::now(), Instant::now());

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::base::fault::Class;
 use crate::engine::event::Event;
 use crate::engine::outcome::worst;
-use crate::engine::record::Recorder;
+use crate::engine::record::{NOT_STARTED, Recorder};
 use crate::engine::{Ctx, Readiness, Stage};
 
 /// How the whole run is judged beside its cases.
@@ -28,7 +28,7 @@ pub async fn run<C: Send + Sync>(stages: &[Box<dyn Stage<C>>], ctx: &Ctx<C>, pol
         let clock = Instant::now();
         record.emit(Event::StageStarted { stage: stage.id().to_owned() });
         if record.aborted().is_some() {
-            record.case(stage.id()).skip("not started: aborted");
+            record.case(stage.id()).skip(NOT_STARTED);
         } else if let Some(reason) = &blocked {
             record.case(stage.id()).skip(reason);
         } else {

@@ -3,6 +3,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::base::codes::Code;
+use crate::base::fault::{Fault, Result};
+use crate::clients::kube::{self, Access};
+use crate::stages::Shared;
+
 /// `cluster:`: an EKS cluster by name and Region, or a kubeconfig context as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
@@ -31,4 +36,14 @@ pub struct Eks {
 pub struct KubeContext {
     /// A context of the kubeconfig (KUBECONFIG or `~/.kube/config`), used as it is.
     pub context: String,
+}
+
+/// Connects to the cluster of the file: reads only, changes nothing outside the run's private folder.
+pub async fn open(shared: &Shared) -> Result<kube::Cluster> {
+    let private = shared.run_dir.join("kubeconfig");
+    let access = match &shared.pipeline.cluster {
+        Cluster::Context(context) => Access::Context { context: Some(context.context.clone()), private },
+        Cluster::Eks(eks) => return Err(Fault::new(Code::Defect, format!("connecting to EKS cluster {} is not built yet", eks.name))),
+    };
+    kube::Cluster::connect(access, &shared.settings).await
 }

@@ -6,6 +6,7 @@ pub mod connect;
 pub mod deploy;
 pub mod doctor;
 pub mod ingress;
+pub mod lock;
 pub mod mesh;
 pub mod redeploy;
 pub mod releases;
@@ -19,7 +20,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-pub use shared::{Filters, Options, Shared};
+pub use shared::{Filters, Given, Options, Shared};
 
 /// A pipeline file: the single description of an environment. Only `version`, `name` and `cluster` are mandatory; a stage whose
 /// section is missing is skipped.

@@ -1,9 +1,17 @@
 //! What all stages share: the pipeline, the options of this run, and the ways out.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use tokio::sync::OnceCell;
+
+use crate::base::fault::Result;
 use crate::base::place::{Place, Places};
-use crate::stages::Pipeline;
+use crate::clients::Settings;
+use crate::clients::http::Http;
+use crate::clients::kube::Cluster;
+use crate::clients::tools::Tools;
+use crate::stages::{Pipeline, connect, lock};
 
 /// Narrows a run to some services, namespaces or hosts; empty means all.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +44,8 @@ pub struct Options {
     pub allow_team_change: bool,
     pub take_ownership: bool,
     pub write_kubeconfig: bool,
+    /// How long to wait for the lock of another run.
+    pub lock_timeout: Duration,
     /// The stages that this command runs, in order: `doctor` asks only for what they need.
     pub stages: Vec<&'static str>,
     /// An extra file of trusted certificates for the checks through the load balancer.
@@ -50,13 +60,43 @@ pub struct Shared {
     pub dir: PathBuf,
     pub filters: Filters,
     pub options: Options,
-    /// Identifies this run in labels, Leases and the ledger.
+    /// Identifies this run in labels and the ledger.
     pub run_id: String,
+    /// Identifies this build to the lock: its stages, and a retry of it, share the lock.
+    pub lock_id: String,
+    pub build_url: Option<String>,
     /// A private folder (0700) for kubeconfigs and rendered files, removed at the end.
     pub run_dir: PathBuf,
+    pub settings: Settings,
+    pub tools: Tools,
+    pub http: Http,
+    pub lock: lock::Holder,
+    cluster: OnceCell<Cluster>,
+}
+
+/// What a run brings; [`Shared::new`] adds what is opened when it is first needed.
+pub struct Given {
+    pub pipeline: Pipeline,
+    pub places: Places,
+    pub dir: PathBuf,
+    pub filters: Filters,
+    pub options: Options,
+    pub run_id: String,
+    pub lock_id: String,
+    pub build_url: Option<String>,
+    pub run_dir: PathBuf,
+    pub tools: Tools,
+    pub http: Http,
 }
 
 impl Shared {
+    pub fn new(given: Given) -> Self {
+        let Given { pipeline, places, dir, filters, options, run_id, lock_id, build_url, run_dir, tools, http } = given;
+        let settings = tools.settings().clone();
+        let (lock, cluster) = (lock::Holder::default(), OnceCell::new());
+        Self { pipeline, places, dir, filters, options, run_id, lock_id, build_url, run_dir, settings, tools, http, lock, cluster }
+    }
+
     /// A path of the pipeline file, as the process can open it.
     pub fn path(&self, in_file: &str) -> PathBuf {
         self.dir.join(Path::new(in_file))
@@ -65,5 +105,10 @@ impl Shared {
     /// Where the value at this JSON pointer stands in the pipeline file.
     pub fn place(&self, pointer: &str) -> Option<&Place> {
         self.places.at(pointer)
+    }
+
+    /// The cluster of the file, connected when it is first asked for.
+    pub async fn cluster(&self) -> Result<Cluster> {
+        self.cluster.get_or_try_init(|| connect::open(self)).await.cloned()
     }
 }
