@@ -90,6 +90,9 @@ codes! {
     AwsFailed, "aws_failed", "aws", Environment, false,
         "a call to AWS did not succeed", "AWS's own error code",
         "read AWS's words below; try again if it was throttling or a 5xx";
+    AwsUnreachable, "aws_unreachable", "aws", Environment, false,
+        "AWS cannot be reached from here", "no answer of AWS's endpoint",
+        "check HTTPS_PROXY, NO_PROXY and the VPC endpoints of the agent's subnet";
     ClusterNotFound, "cluster_not_found", "eks", Environment, false,
         "there is no such EKS cluster in this account and Region", "ResourceNotFoundException",
         "check `cluster.name`, `cluster.region` and the account of the credentials";
