@@ -8,6 +8,7 @@ use tokio::sync::OnceCell;
 use crate::base::fault::Result;
 use crate::base::place::{Place, Places};
 use crate::clients::Settings;
+use crate::clients::aws::{Account, Aws};
 use crate::clients::http::Http;
 use crate::clients::kube::Cluster;
 use crate::clients::tools::Tools;
@@ -72,6 +73,7 @@ pub struct Shared {
     pub http: Http,
     pub lock: lock::Holder,
     cluster: OnceCell<Cluster>,
+    aws: OnceCell<Aws>,
 }
 
 /// What a run brings; [`Shared::new`] adds what is opened when it is first needed.
@@ -93,8 +95,8 @@ impl Shared {
     pub fn new(given: Given) -> Self {
         let Given { pipeline, places, dir, filters, options, run_id, lock_id, build_url, run_dir, tools, http } = given;
         let settings = tools.settings().clone();
-        let (lock, cluster) = (lock::Holder::default(), OnceCell::new());
-        Self { pipeline, places, dir, filters, options, run_id, lock_id, build_url, run_dir, settings, tools, http, lock, cluster }
+        let (lock, cluster, aws) = (lock::Holder::default(), OnceCell::new(), OnceCell::new());
+        Self { pipeline, places, dir, filters, options, run_id, lock_id, build_url, run_dir, settings, tools, http, lock, cluster, aws }
     }
 
     /// A path of the pipeline file, as the process can open it.
@@ -110,5 +112,14 @@ impl Shared {
     /// The cluster of the file, connected when it is first asked for.
     pub async fn cluster(&self) -> Result<Cluster> {
         self.cluster.get_or_try_init(|| connect::open(self)).await.cloned()
+    }
+
+    /// AWS as the file's `cluster:` names it; with a plain kubeconfig context, as the environment does.
+    pub async fn aws(&self) -> Result<Aws> {
+        let account = match &self.pipeline.cluster {
+            connect::Cluster::Eks(eks) => Account { region: Some(eks.region.clone()), profile: eks.profile.clone(), role_arn: eks.role_arn.clone() },
+            connect::Cluster::Context(_) => Account::default(),
+        };
+        self.aws.get_or_try_init(|| Aws::connect(&account, &self.settings)).await.cloned()
     }
 }
