@@ -2,5 +2,6 @@
 
 pub mod args;
 pub mod explain;
+pub mod helm;
 pub mod selection;
 pub mod settings;
