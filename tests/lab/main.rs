@@ -1,0 +1,66 @@
+//! `cargo lab [NAME...]`: the scenarios on real parts (README.md in this folder). Root on Linux; `cargo test` never runs it.
+
+mod runbook;
+mod support;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+struct Scenario {
+    name: &'static str,
+    /// A scenario that takes longer has failed.
+    within: Duration,
+    run: fn(),
+}
+
+const SCENARIOS: [Scenario; 2] = [
+    Scenario { name: "runbook", within: Duration::from_secs(150), run: runbook::with_helm_4 },
+    Scenario { name: "runbook-helm-3", within: Duration::from_secs(150), run: runbook::with_helm_3 },
+];
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-') || arg == "--list").collect();
+    if args.iter().any(|arg| arg == "--list") {
+        SCENARIOS.iter().for_each(|scenario| println!("{}", scenario.name));
+        return ExitCode::SUCCESS;
+    }
+    let chosen: Vec<&Scenario> =
+        SCENARIOS.iter().filter(|scenario| args.is_empty() || args.iter().any(|arg| scenario.name.contains(arg.as_str()))).collect();
+    if chosen.is_empty() {
+        println!("no scenario is named so; there are: {}", SCENARIOS.map(|scenario| scenario.name).join(", "));
+        return ExitCode::FAILURE;
+    }
+    let missing = support::missing();
+    if !missing.is_empty() {
+        println!("the lab cannot run here; missing:");
+        missing.iter().for_each(|item| println!("  - {item}"));
+        return ExitCode::FAILURE;
+    }
+    let _alone = support::alone();
+    support::clean_on_signals();
+    if let Err(error) = support::build() {
+        println!("{error}");
+        return ExitCode::FAILURE;
+    }
+    let failed: Vec<&str> = chosen.iter().filter(|scenario| !passes(scenario)).map(|scenario| scenario.name).collect();
+    if failed.is_empty() {
+        println!("lab: {} scenarios passed", chosen.len());
+        ExitCode::SUCCESS
+    } else {
+        println!("lab: failed: {}", failed.join(", "));
+        ExitCode::FAILURE
+    }
+}
+
+fn passes(scenario: &Scenario) -> bool {
+    println!("== {}", scenario.name);
+    let start = Instant::now();
+    // The panic hook has printed what was wrong; the lab it used is down by its Drop.
+    let ended = catch_unwind(AssertUnwindSafe(scenario.run)).is_ok();
+    let took = start.elapsed();
+    let in_time = took <= scenario.within;
+    let verdict = if ended && in_time { "ok" } else { "FAILED" };
+    println!("== {}: {verdict} in {:.1} s{}", scenario.name, took.as_secs_f64(), if in_time { "" } else { ", which is too long" });
+    ended && in_time
+}

@@ -1,0 +1,337 @@
+//! The lab from Rust: what it needs, building it, one running lab at a time, and nothing left behind.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use meshstep::base::wait::{self, Patience, Poll};
+use tempfile::TempDir;
+
+/// The namespaces and the run folder of `cargo lab`; a lab that somebody brought up by hand keeps its own.
+const NAMESPACE: &str = "meshsteplab";
+const PORT_BASE: &str = "29000";
+
+pub(crate) fn kit() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab/kit")
+}
+
+/// The built parts, kept between runs and outside the checkout.
+pub(crate) fn cache() -> PathBuf {
+    let base = || std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
+    std::env::var_os("LAB_CACHE").map(PathBuf::from).or_else(|| base().map(|base| base.join("meshstep-lab"))).expect("HOME or LAB_CACHE is set")
+}
+
+fn run_folder() -> PathBuf {
+    cache().join("run-cargo-lab")
+}
+
+/// Everything that is missing here, each with what to do. Empty: the lab can run.
+pub(crate) fn missing() -> Vec<String> {
+    let mut missing = Vec::new();
+    if (std::env::consts::OS, std::env::consts::ARCH) != ("linux", "x86_64") {
+        return vec![format!("Linux on x86_64: the lab's parts are built for it; this is {} on {}", std::env::consts::OS, std::env::consts::ARCH)];
+    }
+    let works =
+        |script: &str| Command::new("bash").args(["-c", script]).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success());
+    if !works("[ \"$(id -u)\" = 0 ]") {
+        missing.push("root: the lab makes network namespaces and mounts; run `sudo -E env PATH=\"$PATH\" cargo lab`".to_owned());
+    } else {
+        if !works("unshare --net --mount --pid --fork true") {
+            missing.push("network, mount and pid namespaces: in a container, run it privileged".to_owned());
+        }
+        let overlay =
+            "cd $(mktemp -d) && mount -t tmpfs tmpfs . && cd $PWD && mkdir u w r && mount -t overlay overlay -o lowerdir=/,upperdir=u,workdir=w r";
+        if !works(&format!("unshare --mount bash -c '{overlay}'")) {
+            missing.push("overlay mounts on a tmpfs: the kernel module `overlay`, and in a container the privilege to mount".to_owned());
+        }
+    }
+    for (tool, package) in
+        [("python3", "python3 with venv and pip"), ("apt-get", "a Debian or Ubuntu system: the lab installs its small tools from there")]
+    {
+        if !works(&format!("command -v {tool}")) {
+            missing.push(package.to_owned());
+        }
+    }
+    let stamps = cache().join("stamps");
+    let built = ["etcd", "kwok", "kubernetes", "istio", "aws-load-balancer-controller", "nkserver"].iter().all(|name| stamps.join(name).exists());
+    if !built && !works("command -v go") {
+        missing.push("Go 1.26 or newer, to build the parts (once)".to_owned());
+    }
+    missing
+}
+
+/// Builds what is not there yet; says what it does. The first time takes about 20 minutes, later a second.
+pub(crate) fn build() -> Result<(), String> {
+    let status = bound(kit().join("build.sh")).status().map_err(|error| error.to_string())?;
+    if status.success() { Ok(()) } else { Err(format!("tests/lab/kit/build.sh ended with {status}")) }
+}
+
+/// Held while `cargo lab` runs: a second one waits, so that neither takes the other's lab for a leftover.
+pub(crate) fn alone() -> File {
+    std::fs::create_dir_all(cache()).expect("the cache can be written");
+    let lock = File::create(cache().join("cargo-lab.lock")).expect("the cache can be written");
+    if lock.try_lock().is_err() {
+        println!("another cargo lab is running: waiting for its end");
+        lock.lock().expect("a lock");
+    }
+    lock
+}
+
+/// The up.sh that is running.
+static UP: Mutex<Option<u32>> = Mutex::new(None);
+static ENDING: AtomicBool = AtomicBool::new(false);
+
+/// Removes what a killed run left: processes, namespaces, mounts.
+pub(crate) fn clean() -> Result<(), String> {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let output = kit_command("down.sh").arg("--orphans").output().map_err(|error| error.to_string())?;
+    if output.status.success() { Ok(()) } else { Err(format!("down.sh: {}", String::from_utf8_lossy(&output.stderr))) }
+}
+
+/// Takes the lab down when this process is asked to end.
+pub(crate) fn clean_on_signals() {
+    let runtime = runtime();
+    runtime.spawn(async {
+        use tokio::signal::unix::{SignalKind, signal};
+        let (mut term, mut int) = (signal(SignalKind::terminate()).expect("SIGTERM"), signal(SignalKind::interrupt()).expect("SIGINT"));
+        let code = tokio::select! { _ = term.recv() => 143, _ = int.recv() => 130 };
+        println!("interrupted: taking the lab down");
+        ENDING.store(true, Ordering::SeqCst);
+        let up = *UP.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(up) = up {
+            _ = Command::new("kill").args(["-KILL", &up.to_string()]).status();
+        }
+        if let Err(error) = clean() {
+            println!("{error}");
+        }
+        #[expect(clippy::exit, reason = "the scenario's thread is in the middle of something; nothing else ends the process")]
+        std::process::exit(code);
+    });
+}
+
+fn runtime() -> &'static tokio::runtime::Runtime {
+    static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime"))
+}
+
+/// A program that ends when this process is killed, whatever happens here.
+fn bound(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+    command
+}
+
+fn kit_command(script: &str) -> Command {
+    let mut command = bound(kit().join(script));
+    command.env("LAB_CACHE", cache()).env("LAB_RUN", run_folder()).env("LAB_NS", NAMESPACE).env("LAB_PORT_BASE", PORT_BASE).stdin(Stdio::null());
+    command
+}
+
+/// Waits until `look` gives a value; its error is the reason why not yet.
+#[track_caller]
+pub(crate) fn eventually<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
+    let patience = Patience::new(limit, Duration::from_millis(200));
+    let waited = runtime().block_on(wait::until(
+        patience,
+        |_| (),
+        std::future::pending::<()>,
+        || {
+            std::future::ready(Ok(match look() {
+                Ok(value) => Poll::Ready(value),
+                Err(reason) => Poll::NotYet(reason),
+            }))
+        },
+    ));
+    waited.unwrap_or_else(|error| panic!("{what}: {error:?}"))
+}
+
+/// Runs up.sh so that a signal can end it before it takes down what it has started.
+fn up(command: &mut Command) -> Output {
+    let child = loop {
+        let mut running = UP.lock().unwrap_or_else(PoisonError::into_inner);
+        if !ENDING.load(Ordering::SeqCst) {
+            let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("up.sh starts");
+            *running = Some(child.id());
+            break child;
+        }
+        drop(running);
+        std::thread::park();
+    };
+    let output = child.wait_with_output().expect("up.sh ends");
+    *UP.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    output
+}
+
+/// Which parts run (README.md, Profiles).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Profile {
+    Full,
+}
+
+/// A running lab. Dropped, it is taken down.
+pub(crate) struct Lab {
+    run: PathBuf,
+    env: BTreeMap<String, String>,
+    in_namespace: bool,
+    home: TempDir,
+}
+
+impl Lab {
+    /// Brings a lab up; `settings` are up.sh's, e.g. `("CM_REFRESH", "600")`.
+    pub(crate) fn up(profile: Profile, settings: &[(&str, &str)]) -> Self {
+        clean().unwrap_or_else(|error| panic!("{error}"));
+        let name = match profile {
+            Profile::Full => "full",
+        };
+        let output = up(kit_command("up.sh").args(["--profile", name]).envs(settings.iter().copied()));
+        let run = run_folder();
+        // From here on a panic takes it down again.
+        let mut lab = Self { in_namespace: run.join("netns").exists(), run, env: BTreeMap::new(), home: tempfile::tempdir().expect("a folder") };
+        assert!(output.status.success(), "up.sh: {}", String::from_utf8_lossy(&output.stderr));
+        lab.env = exports(&std::fs::read_to_string(lab.run.join("lab.env")).expect("up.sh wrote lab.env"));
+        let bin = cache().join("bin");
+        let path = format!("{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", bin.display());
+        lab.env.insert("PATH".to_owned(), path);
+        lab.env.insert("HOME".to_owned(), lab.home.path().display().to_string());
+        lab
+    }
+
+    /// A value of lab.env, e.g. `LAB_CLUSTER`.
+    pub(crate) fn env(&self, name: &str) -> &str {
+        self.env.get(name).unwrap_or_else(|| panic!("lab.env has no {name}"))
+    }
+
+    /// A command where the lab's addresses and names are, with the lab's environment and nothing of this process.
+    pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = if self.in_namespace {
+            let mut command = bound("ip");
+            command.args(["netns", "exec", NAMESPACE]).arg(program);
+            command
+        } else {
+            bound(program)
+        };
+        command.env_clear().envs(&self.env).current_dir(self.home.path()).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command line of words to its good end: its stdout.
+    #[track_caller]
+    pub(crate) fn exec(&self, words: &[&str]) -> String {
+        self.try_exec(words).unwrap_or_else(|error| panic!("{}: {error}", words.join(" ")))
+    }
+
+    /// Runs a command line of words: its stdout, or everything it wrote when it failed.
+    pub(crate) fn try_exec(&self, words: &[&str]) -> Result<String, String> {
+        let (program, args) = words.split_first().expect("a command");
+        let output = self.command(program).args(args).output().map_err(|error| error.to_string())?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if output.status.success() { Ok(text) } else { Err(format!("{}\n{text}{}", output.status, String::from_utf8_lossy(&output.stderr))) }
+    }
+
+    /// The tool under test, as a CI job calls it. No kubeconfig: it has to find the cluster itself.
+    pub(crate) fn meshstep(&self, args: &[&str], env: &[(&str, &str)]) -> Run {
+        let mut command = self.command(env!("CARGO_BIN_EXE_meshstep"));
+        command.env_remove("KUBECONFIG").envs(env.iter().copied()).args(args);
+        Run::of(command)
+    }
+
+    /// Makes image references known to the nodes: by the name between the last `/` and the tag, each runs the sample application on a port.
+    pub(crate) fn images(&self, ports: &[(&str, u16)]) {
+        let echo = kit().join("app/echo.py");
+        let images: serde_json::Map<String, serde_json::Value> = ports
+            .iter()
+            .map(|(name, port)| {
+                let image =
+                    serde_json::json!({"command": ["python3", "/app/echo.py"], "binds": [[echo, "/app/echo.py"]], "env": {"PORT": port.to_string()}});
+                ((*name).to_owned(), image)
+            })
+            .collect();
+        std::fs::write(self.run.join("images.json"), serde_json::Value::Object(images).to_string()).expect("the run folder can be written");
+    }
+
+    /// What AWS answers from now on (faults.md); `[]` is no fault.
+    #[expect(dead_code, reason = "for the scenarios of failures")]
+    pub(crate) fn faults(&self, faults: &serde_json::Value) {
+        std::fs::write(self.env("LAB_FAULTS"), faults.to_string()).expect("the run folder can be written");
+    }
+
+    /// stop, start, freeze or thaw one part (part.sh).
+    #[expect(dead_code, reason = "for the scenarios of failures")]
+    pub(crate) fn part(&self, what: &str, name: &str) {
+        let output = kit_command("part.sh").args([what, name]).output().expect("part.sh starts");
+        assert!(output.status.success(), "part.sh {what} {name}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// GET through the load balancer as the runbook does it: status and body.
+    pub(crate) fn get(&self, address: &str, host: &str, path: &str) -> Result<(u16, String), String> {
+        let (header, url) = (format!("Host: {host}"), format!("http://{address}{path}"));
+        let text = self.try_exec(&["curl", "-sS", "-m", "5", "-w", "\n%{http_code}", "-H", &header, &url])?;
+        let (body, status) = text.rsplit_once('\n').ok_or("no answer")?;
+        Ok((status.parse().map_err(|_| format!("status {status}"))?, body.to_owned()))
+    }
+
+    /// The load balancer's name in the Ingress.
+    pub(crate) fn address(&self) -> String {
+        self.exec(&["kubectl", "-n", "istio-system", "get", "ingress", "gw-ingress", "-o", "jsonpath={.status.loadBalancer.ingress[0].hostname}"])
+    }
+
+    /// `kubectl get … -o json`, its items.
+    pub(crate) fn items(&self, words: &[&str]) -> Vec<serde_json::Value> {
+        let text = self.exec(&[&["kubectl", "get"], words, &["-o", "json"]].concat());
+        let mut list: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        match list["items"].take() {
+            serde_json::Value::Array(items) => items,
+            other => panic!("no items: {other}"),
+        }
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if std::thread::panicking() && std::env::var_os("LAB_KEEP").is_some() {
+            println!(
+                "LAB_KEEP: the lab stays up; look with `LAB_RUN={} . tests/lab/kit/env`, end it with LAB_RUN=… LAB_NS={NAMESPACE} tests/lab/kit/down.sh",
+                self.run.display()
+            );
+            return;
+        }
+        if let Err(error) = clean() {
+            println!("{error}");
+        }
+    }
+}
+
+/// A finished run of the tool under test.
+pub(crate) struct Run {
+    pub(crate) code: i32,
+    pub(crate) text: String,
+    pub(crate) took: Duration,
+}
+
+impl Run {
+    fn of(mut command: Command) -> Self {
+        let start = std::time::Instant::now();
+        let Output { status, stdout, stderr } = command.output().expect("meshstep starts");
+        let text = format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+        Self { code: status.code().unwrap_or(-1), text, took: start.elapsed() }
+    }
+
+    /// The exit code must be this.
+    #[track_caller]
+    pub(crate) fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "meshstep ended with another code after {:?}:\n{}", self.took, self.text);
+        self
+    }
+}
+
+/// The `export K=V K=V` lines of a shell file whose values hold no spaces.
+fn exports(text: &str) -> BTreeMap<String, String> {
+    let pairs = text.lines().filter_map(|line| line.strip_prefix("export ")).flat_map(str::split_whitespace);
+    pairs.filter_map(|pair| pair.split_once('=')).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
