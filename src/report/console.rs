@@ -8,6 +8,7 @@ mod screen;
 mod style;
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -16,7 +17,7 @@ use crate::base::text::{count, seconds};
 use crate::engine::event::{Event, Stamped};
 use crate::report::summary::{CaseResult, Counts, RunSummary, Running, Verdict};
 use crate::report::text::{line, pad, width};
-use crate::report::{Options, Sink};
+use crate::report::{Options, Output, Sink, github};
 
 pub use style::{ColorChoice, wants_color};
 
@@ -34,6 +35,9 @@ pub(super) struct Console {
     verbosity: i8,
     dir: String,
     artifacts_url: Option<String>,
+    /// In a GitHub job: stages are groups, failures annotations, and foreign text commands nothing.
+    github: bool,
+    root: Option<PathBuf>,
     /// The stage whose heading was printed last.
     heading: String,
     told: Option<Timestamp>,
@@ -48,21 +52,33 @@ impl Console {
             verbosity: options.verbosity,
             dir: options.dir.display().to_string(),
             artifacts_url: options.artifacts_url.clone(),
+            github: options.github.is_some() && options.output == Output::Text,
+            root: options.root.clone(),
             heading: String::new(),
             told: None,
             frame: 0,
         }
     }
 
-    fn print(&mut self, text: &str) {
-        self.screen.line(text);
+    fn print(&self, text: &str) {
+        if self.github { self.screen.line(&github::disarm(text)) } else { self.screen.line(text) }
+    }
+
+    /// Lines of which others wrote a part.
+    fn print_block(&self, lines: Vec<String>) {
+        let lines = if self.github { github::wrap_foreign(lines) } else { lines };
+        lines.iter().for_each(|text| self.screen.line(text));
     }
 
     fn heading(&mut self, stage: &str) {
         if self.heading != stage {
             stage.clone_into(&mut self.heading);
-            let heading = self.style.paint(Paint::Strong, &line(stage, 80));
-            self.print(&heading);
+            let heading = line(stage, 80);
+            if self.github && self.verbosity >= 0 {
+                self.screen.line(&github::command("group", &[], &heading));
+            } else {
+                self.print(&self.style.paint(Paint::Strong, &heading));
+            }
         }
     }
 
@@ -74,9 +90,7 @@ impl Console {
         }
         self.heading(&case.end.case.stage);
         self.print(&case_line(case, self.style));
-        for text in block::after(case, self.style, self.verbosity, &|case| self.log_of(case, run)) {
-            self.screen.line(&text);
-        }
+        self.print_block(block::after(case, self.style, self.verbosity, &|case| self.log_of(case, run)));
     }
 
     /// Where the whole log of a case is, if the block cannot show it.
@@ -106,6 +120,21 @@ impl Console {
         }
     }
 
+    /// A run that ended some time ago.
+    pub(super) fn finished(&mut self, run: &RunSummary, exit: u8) {
+        if self.verbosity >= 0 {
+            self.header(run);
+        }
+        for stage in &run.stages {
+            run.stage_cases(&stage.name).for_each(|case| self.ended(case, run));
+        }
+        self.summary(run, exit);
+    }
+
+    fn summary(&self, run: &RunSummary, exit: u8) {
+        self.print_block(block::summary(run, exit, self.style, &self.dir, self.artifacts_url.as_deref()));
+    }
+
     fn header(&mut self, run: &RunSummary) {
         let run = &run.run;
         let mut parts = vec![run.tool.as_str(), run.pipeline.as_str(), run.environment.as_str(), run.run_id.as_str()];
@@ -114,8 +143,7 @@ impl Console {
         }
         parts.retain(|part| !part.is_empty());
         let text = line(&parts.join(" · "), 300);
-        let text = self.style.paint(Paint::Dim, &text);
-        self.print(&text);
+        self.print(&self.style.paint(Paint::Dim, &text));
     }
 }
 
@@ -166,8 +194,7 @@ impl Sink for Console {
                 if !stage.is_empty() {
                     self.heading(stage);
                 }
-                let text = self.style.paint(Paint::Dim, &line(text, 500));
-                self.print(&format!("  {text}"));
+                self.print(&format!("  {}", self.style.paint(Paint::Dim, &line(text, 500))));
             }
             Event::CaseEnded(end) => {
                 if let Some(case) = run.case(&end.case) {
@@ -182,9 +209,13 @@ impl Sink for Console {
             Event::CaseStarted { .. } | Event::Progress { .. } => self.tick_live(run),
             Event::RunEnded { exit, .. } => {
                 self.screen.live(None);
-                for text in block::summary(run, *exit, self.style, &self.dir, self.artifacts_url.as_deref()) {
-                    self.screen.line(&text);
+                self.summary(run, *exit);
+                if self.github {
+                    github::annotations(run, self.root.as_deref()).iter().for_each(|text| self.screen.line(text));
                 }
+            }
+            Event::StageEnded { stage, .. } if self.github && self.heading == *stage && self.verbosity >= 0 => {
+                self.screen.line(&github::command("endgroup", &[], ""));
             }
             Event::RunStarted { .. } | Event::StageStarted { .. } | Event::StageEnded { .. } | Event::Note { .. } | Event::Observed { .. } => {}
         }

@@ -23,8 +23,8 @@ use crate::report::summary::{CaseResult, RunSummary, SETUP, StageRun};
 use crate::report::text::{clean, line};
 use crate::report::{Options, Sink, write_whole};
 
-pub(super) use case::attempt_lines;
 pub use case::verdict_line;
+pub(super) use case::{attempt_lines, in_repository};
 
 /// Which readers the file is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

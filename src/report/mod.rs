@@ -4,11 +4,16 @@
 //! JUnit, the page, logs, the console, GitHub's step summary. A sink that cannot write is told of once and ends nothing.
 
 pub mod console;
+pub mod github;
+pub mod html;
+pub mod json;
 pub mod junit;
 pub mod logs;
+pub mod merge;
 mod redact;
 pub mod runlog;
 pub mod summary;
+pub mod svg;
 pub mod text;
 
 #[cfg(test)]
@@ -40,6 +45,8 @@ pub struct Options {
     pub attachments: junit::Attachments,
     /// Where the report folder will be seen: `https://jenkins/job/shop/17/artifact/reports/`. Makes links of log files.
     pub artifacts_url: Option<String>,
+    /// Given in a GitHub job only.
+    pub github: Option<github::Options>,
     pub output: Output,
     /// -2 almost nothing, -1 failures and the summary, 0, 1 what waits wait for and what passing cases said.
     pub verbosity: i8,
@@ -123,9 +130,15 @@ pub fn reporters(options: &Options, out: Box<dyn Write + Send>, err: Box<dyn Wri
     run.close_earlier();
     let mut sinks: Vec<Box<dyn Sink>> = vec![Box::new(runlog::RunLog::new(dir))];
     sinks.extend(files(options));
+    if let Some(path) = options.github.as_ref().and_then(|github| github.step_summary.clone()) {
+        sinks.push(Box::new(github::StepSummary::new(path)));
+    }
     match options.output {
         Output::Text => sinks.push(Box::new(console::Console::new(options, out))),
-        Output::Json => sinks.push(Box::new(console::Console::new(options, err))),
+        Output::Json => {
+            sinks.push(Box::new(console::Console::new(options, err)));
+            sinks.push(Box::new(json::Json::new(out, dir)));
+        }
     }
     let mut reports = Reports::new(run, sinks);
     if let Some(trouble) = trouble {
@@ -136,7 +149,7 @@ pub fn reporters(options: &Options, out: Box<dyn Write + Send>, err: Box<dyn Wri
 
 /// The sinks that write files which can be made again from the run log.
 fn files(options: &Options) -> Vec<Box<dyn Sink>> {
-    vec![Box::new(logs::Logs::new(&options.dir)), Box::new(junit::Junit::new(options))]
+    vec![Box::new(logs::Logs::new(&options.dir)), Box::new(junit::Junit::new(options)), Box::new(html::Html::new(options))]
 }
 
 /// Writes by temp and rename: a reader sees the old file or the new one, never half of one.

@@ -48,12 +48,16 @@ pub fn line(text: &str, max: usize) -> String {
 /// At most `max` bytes of `text`: a short beginning and a long end, with what was left out said between them.
 pub fn cap(text: &str, max: usize) -> Cow<'_, str> {
     const ROOM: usize = 64;
+    const LINE: usize = 200;
     if text.len() <= max {
         return Cow::Borrowed(text);
     }
     let keep = max.saturating_sub(ROOM);
     let head = prefix(text, keep / 4);
     let tail = suffix(text, keep - head.len());
+    // Whole lines, where lines are of a usual length.
+    let head = head.rfind('\n').filter(|at| head.len() - at < LINE).map_or(head, |at| &head[..at]);
+    let tail = tail.find('\n').filter(|at| *at < LINE).map_or(tail, |at| &tail[at + 1..]);
     Cow::Owned(format!("{head}\n… {} bytes left out …\n{tail}", text.len() - head.len() - tail.len()))
 }
 

@@ -1,6 +1,7 @@
 //! What stands below a case that wants to be read, and the end of the run.
 
 use crate::base::fault::{Evidence, Fault};
+use crate::base::text::{count, head};
 use crate::engine::outcome::Outcome;
 use crate::report::console::style::{Paint, Style, mark};
 use crate::report::console::{counts_line, more, never_started, subject};
@@ -84,26 +85,20 @@ impl Block {
         self.push(&format!("{label} {text}"));
     }
 
-    /// Foreign text, each line cut to the screen, the end kept.
+    /// Foreign text in at most `max` lines, the end kept: there an error says what it was about.
     fn lines_of(&mut self, text: &str, max: usize, whole: String) {
         let text = clean(text);
-        let all: Vec<&str> = text.trim_end().lines().collect();
-        let cut = |text: &str, style: Style| if style.width == 0 { line_keeping_indent(text, 400) } else { style.fit(text, 8).into_owned() };
-        if all.len() <= max {
-            for text in &all {
-                self.push(&format!("  {}", cut(text, self.style)));
-            }
-            return;
-        }
-        let head = max / 4;
-        for text in &all[..head] {
-            self.push(&format!("  {}", cut(text, self.style)));
-        }
-        let left_out = format!("  … {} lines between: `{whole}`", all.len() - max);
-        let left_out = self.style.paint(Paint::Dim, &left_out);
-        self.push(&left_out);
-        for text in &all[all.len() - (max - head)..] {
-            self.push(&format!("  {}", cut(text, self.style)));
+        let rows = |text: &str| -> Vec<String> {
+            let text = head(text, if self.style.width == 0 { 400 } else { 4 * self.style.width });
+            self.style.wrap(&text, 8)
+        };
+        let all: Vec<String> = text.trim_end().lines().flat_map(rows).collect();
+        let head = if all.len() <= max { all.len() } else { max / 4 };
+        all[..head].iter().for_each(|text| self.push(&format!("  {text}")));
+        if head < all.len() {
+            let left_out = format!("  … {} lines between: `{whole}`", all.len() - max);
+            self.push(&self.style.paint(Paint::Dim, &left_out));
+            all[all.len() - (max - head)..].iter().for_each(|text| self.push(&format!("  {text}")));
         }
     }
 
@@ -118,7 +113,7 @@ impl Block {
         let messages: Vec<String> = lines.iter().map(|(_, message)| message.clone()).collect();
         let texts = grouped(&messages);
         let what = if case.end.outcome.is_failed() { "also" } else { "first" };
-        self.labelled(what, &format!("{} before: {}", crate::base::text::count(case.end.attempts.len(), "failed attempt"), texts.join("; ")));
+        self.labelled(what, &format!("{} before: {}", count(case.end.attempts.len(), "failed attempt"), texts.join("; ")));
     }
 
     fn failure(&mut self, case: &CaseResult, fault: &Fault, log: &dyn Fn(&CaseResult) -> String) {
@@ -145,12 +140,6 @@ impl Block {
         }
         self.labelled("code", &format!("{}: `meshstep explain {}`", fault.code, fault.code));
     }
-}
-
-/// One line that keeps the spaces in front.
-fn line_keeping_indent(text: &str, max: usize) -> String {
-    let end = text.char_indices().nth(max).map(|(at, _)| at);
-    end.map_or_else(|| text.to_owned(), |end| format!("{}…", &text[..end]))
 }
 
 /// `503, 503, timeout` as `503 (2 times), timeout`.
@@ -206,7 +195,7 @@ fn verdict(run: &RunSummary, exit: u8, counts: Counts, style: Style) -> String {
     let text = match counts {
         _ if run.run.dry_run && counts.would_change > 0 => format!("dry run: {} would change, nothing was touched", counts.would_change),
         _ if run.run.dry_run => "dry run: nothing would change".to_owned(),
-        Counts { repaired: 1.., .. } => format!("repaired: {} found and cured", crate::base::text::count(counts.repaired, "fault")),
+        Counts { repaired: 1.., .. } => format!("repaired: {} found and cured", count(counts.repaired, "fault")),
         Counts { changed: 0, .. } => "nothing changed: everything was as it should be".to_owned(),
         _ => format!("{} changed", counts.changed),
     };

@@ -141,3 +141,34 @@ fn a_closed_pipe_ends_nothing() {
         console.event(&event, &run);
     }
 }
+
+#[test]
+fn a_github_log_folds_stages_and_obeys_nothing_foreign() {
+    let mut play = Play::new("r", &["deploy"], false);
+    play.stage("deploy");
+    let evil = "##[add-mask]e ::error::x";
+    let fault = crate::base::fault::Fault::new(crate::base::codes::Code::CrashLoop, evil).evidence("log", "::set-env name=PATH::/evil");
+    play.ends(1, played::case("app1", "rollout prod").failed(fault).place(3));
+    play.ends(1, played::case("", "::error::y").unchanged(evil));
+    play.emit(Event::Note { stage: "deploy".into(), text: evil.into() });
+    play.end_stage();
+    let text = played_with(&play.end(5), &Options { github: Some(github::Options::default()), ..ci() });
+    let mut stopped: Option<String> = None;
+    let mut obeyed = Vec::new();
+    for line in text.lines() {
+        match &stopped {
+            Some(token) if line == format!("::{token}::") => stopped = None,
+            Some(_) => {}
+            None => {
+                stopped = line.strip_prefix("::stop-commands::").map(str::to_owned);
+                if stopped.is_none() && line.trim_start().starts_with("::") {
+                    obeyed.push(line);
+                }
+                assert!(!line.contains("##[") || line.starts_with("::error"), "{line}");
+            }
+        }
+    }
+    assert_eq!(obeyed.len(), 3, "{obeyed:?}");
+    assert_eq!((obeyed[0], obeyed[1]), ("::group::deploy", "::endgroup::"));
+    assert!(obeyed[2].starts_with("::error file=meshstep.yaml,line=3,title=deploy app1%3A rollout prod::"), "{}", obeyed[2]);
+}
