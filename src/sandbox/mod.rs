@@ -2,4 +2,5 @@
 
 pub mod api;
 pub mod pki;
+mod schema;
 pub mod store;

@@ -41,3 +41,11 @@ pub(super) fn failure(status: &Status) -> Answer {
     }
     answer
 }
+
+/// Adds a `Warning` header, as the real server does for deprecated or unknown fields.
+pub(super) fn warn(answer: &mut Answer, text: &str) {
+    let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
+    if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
+        answer.headers_mut().append(header::WARNING, value);
+    }
+}

@@ -8,9 +8,11 @@ use serde_json::{Value, json};
 
 use super::answer::{self, Answer};
 use super::format::Format;
+use super::patch::{self, managed};
 use super::select::Selector;
 use super::serve::Call;
-use super::watch;
+use super::{scale, watch};
+use crate::sandbox::schema::check;
 use crate::sandbox::store::meta::{name, namespace, text, uid};
 use crate::sandbox::store::{Deleted, Deletion, Part, Propagation, Resource, Status, Write};
 
@@ -36,6 +38,8 @@ pub(super) async fn dispatch(call: Call) -> Result<Answer, Status> {
         ("watch", "") => watch(&call, kind),
         ("create", "") if seen.name.is_empty() => create(call, kind).await,
         ("update", "" | "status") => update(call, kind).await,
+        ("patch", "" | "status") => patch::answer(call, kind).await,
+        ("get" | "update" | "patch", "scale") => scale::answer(call, kind).await,
         ("delete", "") => delete(call, kind).await,
         ("deletecollection", "") => delete_collection(call, kind).await,
         _ => unplayed(),
@@ -148,7 +152,23 @@ pub(super) fn settle(call: &Call, kind: &Resource, mut object: Value) -> Result<
     Ok(object)
 }
 
-fn write(call: &Call, part: Part) -> Write {
+/// A sent object after decoding.
+pub(super) struct Decoded {
+    pub(super) object: Value,
+    /// Paths of the fields that were dropped because the kind does not have them.
+    pub(super) unknown: Vec<String>,
+}
+
+/// Drops what the kind does not have; refuses wrong types, and unknown fields where `fieldValidation=Strict` asks for it.
+pub(super) fn decode(call: &Call, kind: &Resource, mut object: Value) -> Result<Decoded, Status> {
+    let findings = check::decode(kind, &call.seen.version, &mut object)?;
+    if !findings.unknown.is_empty() && call.query.get("fieldValidation") == "Strict" {
+        return Err(check::strict(kind, &call.seen.version, &findings.unknown));
+    }
+    Ok(Decoded { object, unknown: findings.unknown })
+}
+
+pub(super) fn write(call: &Call, part: Part) -> Write {
     Write { user: Some(call.user.clone()), dry_run: call.query.dry_run(), part }
 }
 
@@ -159,7 +179,7 @@ async fn create(mut call: Call, kind: Arc<Resource>) -> Result<Answer, Status> {
         call.seen.namespace = namespace(&object).to_owned();
         return Err(Status::bad_request("an empty namespace may not be set during creation"));
     }
-    let object = settle(&call, &kind, object)?;
+    let Decoded { mut object, unknown } = decode(&call, &kind, settle(&call, &kind, object)?)?;
     if name(&object).is_empty() && text(&object, "/metadata/generateName").is_empty() {
         let cause = crate::sandbox::store::Cause::required("metadata.name", "name or generateName is required");
         return Err(Status::invalid(&kind, "", &[cause]));
@@ -167,17 +187,29 @@ async fn create(mut call: Call, kind: Arc<Resource>) -> Result<Answer, Status> {
     if !text(&object, "/metadata/resourceVersion").is_empty() {
         return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
     }
+    // A new object of a kind with a status subresource starts without one.
+    if let (true, Some(map)) = (kind.has("status"), object.as_object_mut()) {
+        map.shift_remove("status");
+    }
+    managed::track(&kind, &call.seen.version, None, &mut object, &patch::field_manager(&call), "");
     let stored = call.api.store.create_with(&kind.id(), object, &write(&call, Part::Whole))?;
-    Ok(answer::json(201, &Format::of(&call, &kind).one(&kind, &stored, true)))
+    let mut answer = answer::json(201, &Format::of(&call, &kind).one(&kind, &stored, true));
+    patch::warn_unknown(&call, &mut answer, &unknown);
+    Ok(answer)
 }
 
 async fn update(mut call: Call, kind: Arc<Resource>) -> Result<Answer, Status> {
     media_type(&call)?;
     let sent = parse(&body(&mut call).await?)?;
-    let object = settle(&call, &kind, sent)?;
-    let part = if call.seen.subresource == "status" { Part::Status } else { Part::Main };
+    let Decoded { mut object, unknown } = decode(&call, &kind, settle(&call, &kind, sent)?)?;
+    let seen = &call.seen;
+    let part = if seen.subresource == "status" { Part::Status } else { Part::Main };
+    let old = call.api.store.get(&kind.id(), &seen.namespace, &seen.name);
+    managed::track(&kind, &seen.version, old.as_deref(), &mut object, &patch::field_manager(&call), &seen.subresource);
     let stored = call.api.store.update_with(&kind.id(), object, &write(&call, part))?;
-    Ok(answer::json(200, &Format::of(&call, &kind).one(&kind, &stored, true)))
+    let mut answer = answer::json(200, &Format::of(&call, &kind).one(&kind, &stored, true));
+    patch::warn_unknown(&call, &mut answer, &unknown);
+    Ok(answer)
 }
 
 fn deletion(call: &Call, options: &Value) -> Result<Deletion, Status> {

@@ -169,7 +169,7 @@ async fn a_watcher_sees_each_change_once_and_old_versions_expire() {
     store.create("pods", object("Pod", "prod", "a")).unwrap();
     store.modify("pods", "prod", "a", |pod| pod["status"] = json!({"phase": "Running"})).unwrap();
     store.delete("pods", "prod", "a").unwrap();
-    for (kind, phase) in [(EventKind::Added, ""), (EventKind::Modified, "Running"), (EventKind::Deleted, "Running")] {
+    for (kind, phase) in [(EventKind::Added, "Pending"), (EventKind::Modified, "Running"), (EventKind::Deleted, "Running")] {
         let event = watcher.next().await.unwrap();
         assert_eq!((event.kind, text(&event.object, "/status/phase")), (kind, phase));
     }

@@ -5,6 +5,8 @@ use std::sync::{Arc, PoisonError};
 use serde_json::Value;
 
 use super::meta::{deleting, finalizers, list, metadata, name, namespace, new_uid, now, stamp, suffix, text, uid, version};
+use crate::sandbox::schema::{defaults, validate};
+
 use super::{EventKind, Inner, Operation, Resource, Review, Status, Store, User};
 
 /// Which part of an object an update may change.
@@ -19,7 +21,7 @@ pub enum Part {
     Status,
 }
 
-/// How a write is made.
+/// How a write is made. Without a user it is the cluster's own: trusted, not validated.
 #[derive(Clone, Debug, Default)]
 pub struct Write {
     pub user: Option<User>,
@@ -108,7 +110,12 @@ impl Store {
             old: None,
             dry_run: write.dry_run,
         };
+        defaults::apply(self, &kind, &mut object, None);
         self.review(&review(Operation::Create), &mut object)?;
+        defaults::apply(self, &kind, &mut object, None);
+        if write.user.is_some() {
+            validate::check(&kind, &object, None)?;
+        }
         let mut inner = self.lock();
         if inner.get(resource, &ns, &own).is_some() {
             return Err(Status::already_exists(&kind, &own));
@@ -182,7 +189,12 @@ impl Store {
                 old: Some(&old),
                 dry_run: write.dry_run,
             };
+            defaults::apply(self, &kind, &mut new, Some(&old));
             self.review(&review, &mut new)?;
+            defaults::apply(self, &kind, &mut new, Some(&old));
+            if write.user.is_some() && write.part != Part::Status {
+                validate::check(&kind, &new, Some(&old))?;
+            }
             if kind.generation && spec_changed(&old, &new) {
                 let generation = old.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0) + 1;
                 metadata(&mut new).insert("generation".into(), generation.into());
