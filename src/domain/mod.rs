@@ -1,6 +1,7 @@
 //! The knowledge of the field. Judgement is pure functions with tables of tests.
 
 pub mod lock;
+pub mod mesh;
 pub mod releases;
 pub mod routes;
 pub mod services;
