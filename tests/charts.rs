@@ -208,7 +208,7 @@ fn values_that_cannot_be_right_are_refused_where_they_are_wrong() {
         (entry(&good.replace("virtualName: a", "virtualname: a")), "virtual"),
         (entry(&good.replace("a.example.com", "single")), "hosts"),
         (entry(&good.replace("a.example.com", "a.*.com")), "hosts"),
-        (entry(&good.replace("a.example.com", "A.example.com")), "hosts"),
+        (entry(&good.replace("a.example.com", "a_b.example.com")), "hosts"),
         (entry(&good.replace("a.example.com", "a.example.com, a.example.com")), "hosts"),
         (entry(&good.replace("[a.example.com]", "[]")), "hosts"),
         (entry(&format!("{good}\nprefixes: [api]")), "prefixes"),

@@ -1,6 +1,8 @@
 //! `cargo lab [NAME...]`: the scenarios on real parts (README.md in this folder). Root on Linux; `cargo test` never runs it.
 
 mod runbook;
+mod shop;
+mod stale_root;
 mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,9 +16,10 @@ struct Scenario {
     run: fn(),
 }
 
-const SCENARIOS: [Scenario; 2] = [
+const SCENARIOS: [Scenario; 3] = [
     Scenario { name: "runbook", within: Duration::from_secs(150), run: runbook::with_helm_4 },
     Scenario { name: "runbook-helm-3", within: Duration::from_secs(150), run: runbook::with_helm_3 },
+    Scenario { name: "stale-root", within: Duration::from_secs(180), run: stale_root::after_a_reinstall },
 ];
 
 fn main() -> ExitCode {
