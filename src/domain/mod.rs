@@ -1,7 +1,10 @@
 //! The knowledge of the field. Judgement is pure functions with tables of tests.
 
+pub mod certificates;
+pub mod ingress;
 pub mod lock;
 pub mod mesh;
 pub mod releases;
 pub mod routes;
 pub mod services;
+pub mod verify;

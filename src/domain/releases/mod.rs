@@ -3,7 +3,9 @@
 pub mod argv;
 pub mod compare;
 pub mod decide;
+pub mod helm;
 pub mod memory;
 pub mod parse;
+pub mod plan;
 pub mod version;
 pub mod words;

@@ -1,0 +1,296 @@
+//! Link 1 and 2: has a controller taken the Ingress, and has it given it a hostname?
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::base::codes::Code;
+use crate::base::fault::Fault;
+use crate::base::text;
+use crate::domain::ingress::Link;
+use crate::domain::ingress::events::{self, Event, Meaning};
+
+/// How long a controller may take to put its finalizer on an Ingress.
+const SILENCE: Duration = Duration::from_secs(60);
+/// An event older than this may describe what has been corrected since; the controller gets this long to say something newer.
+const STALE: Duration = Duration::from_secs(60);
+const STALE_GRACE: Duration = Duration::from_secs(20);
+
+/// What is known of an Ingress.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    pub namespace: String,
+    pub name: String,
+    pub finalizers: Vec<String>,
+    pub hostnames: Vec<String>,
+    /// The class by annotation, which wins, or by `spec.ingressClassName`.
+    pub class: Option<String>,
+    /// `spec.controller` of the IngressClass of that name, if there is one.
+    pub class_controller: Option<String>,
+    /// When its spec or annotations last changed.
+    pub applied: Option<Timestamp>,
+    pub deleting: bool,
+    pub events: Vec<Event>,
+    /// The Services that its rules and its default backend name.
+    pub backends: Vec<String>,
+}
+
+impl Seen {
+    /// Reads an Ingress object; class and events come from elsewhere.
+    pub fn of(ingress: &Value) -> Self {
+        let text = |pointer: &str| ingress.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+        let list = |pointer: &str| ingress.pointer(pointer).and_then(Value::as_array).cloned().unwrap_or_default();
+        let class = ingress.pointer("/metadata/annotations").and_then(|a| a.get("kubernetes.io/ingress.class")).and_then(Value::as_str);
+        let hostnames = list("/status/loadBalancer/ingress").iter().filter_map(|i| i.get("hostname")?.as_str().map(str::to_owned)).collect();
+        let service = |backend: &Value| backend.pointer("/service/name").and_then(Value::as_str).map(str::to_owned);
+        let mut backends: Vec<String> = ingress.pointer("/spec/defaultBackend").and_then(service).into_iter().collect();
+        for rule in list("/spec/rules") {
+            let paths = rule.pointer("/http/paths").and_then(Value::as_array).cloned().unwrap_or_default();
+            backends.extend(paths.iter().filter_map(|p| service(p.get("backend")?)));
+        }
+        backends.dedup();
+        Self {
+            namespace: text("/metadata/namespace").unwrap_or_default(),
+            name: text("/metadata/name").unwrap_or_default(),
+            finalizers: list("/metadata/finalizers").iter().filter_map(|f| f.as_str().map(str::to_owned)).collect(),
+            hostnames,
+            class: class.map(str::to_owned).or_else(|| text("/spec/ingressClassName")),
+            class_controller: None,
+            applied: applied(ingress),
+            deleting: ingress.pointer("/metadata/deletionTimestamp").is_some(),
+            events: Vec::new(),
+            backends,
+        }
+    }
+
+    /// The load balancer's name; a network load balancer in front of it may be listed beside it.
+    pub fn hostname(&self) -> Option<&str> {
+        let is_alb = |h: &&String| h.trim_end_matches('.').rsplit('.').nth(3).is_some_and(|label| label != "elb");
+        self.hostnames.iter().find(is_alb).or(self.hostnames.first()).map(String::as_str)
+    }
+
+    fn is_auto_mode(&self) -> bool {
+        self.class_controller.as_deref() == Some("eks.amazonaws.com/alb")
+    }
+
+    fn is_taken(&self) -> bool {
+        self.finalizers
+            .iter()
+            .any(|f| f == "ingress.k8s.aws/resources" || f.starts_with("group.ingress.k8s.aws/") || f.starts_with("eks.amazonaws.com/"))
+    }
+}
+
+/// When the spec or the annotations last changed, by the server's own book-keeping.
+fn applied(ingress: &Value) -> Option<Timestamp> {
+    let time = |v: &Value| v.as_str().and_then(|t| t.parse::<Timestamp>().ok());
+    let entries = ingress.pointer("/metadata/managedFields").and_then(Value::as_array).cloned().unwrap_or_default();
+    let ours = entries.iter().filter(|entry| {
+        let fields = entry.get("fieldsV1");
+        fields.is_some_and(|f| f.get("f:spec").is_some() || f.pointer("/f:metadata/f:annotations").is_some())
+    });
+    ours.filter_map(|entry| time(entry.get("time")?)).max().or_else(|| time(ingress.pointer("/metadata/creationTimestamp")?))
+}
+
+/// Has a controller taken it? `waited` is how long we have been looking.
+pub fn accepted(seen: &Seen, now: Timestamp, waited: Duration) -> Link<String> {
+    if let Some(broken) = refused(seen, now, waited) {
+        return broken;
+    }
+    if seen.deleting {
+        return Link::NotYet("the Ingress is being deleted".to_owned());
+    }
+    let newest = events::newest(&seen.events, seen.applied);
+    let reconciled = newest.is_some_and(|e| e.reason == "SuccessfullyReconciled");
+    if seen.is_taken() || reconciled || !seen.hostnames.is_empty() {
+        let by = if seen.is_auto_mode() { "EKS Auto Mode" } else { "the load balancer controller" };
+        return Link::holds(format!("taken by {by}"));
+    }
+    let since_apply = seen.applied.and_then(|at| Duration::try_from(now.duration_since(at)).ok()).unwrap_or(waited);
+    if waited >= SILENCE || (since_apply >= SILENCE && waited >= STALE_GRACE) {
+        return Link::broken(nobody(seen));
+    }
+    Link::NotYet(format!("no controller has taken the Ingress yet (class {})", class_words(seen)))
+}
+
+/// Has it a hostname?
+pub fn hostname(seen: &Seen, now: Timestamp, waited: Duration) -> Link<String> {
+    if let Some(hostname) = seen.hostname() {
+        return Link::holds(hostname.to_owned());
+    }
+    if let Some(broken) = refused(seen, now, waited) {
+        return match broken {
+            Link::Broken(fault) => Link::Broken(fault),
+            Link::NotYet(reason) => Link::NotYet(reason),
+            Link::Holds(..) => Link::NotYet("the Ingress has no hostname yet".to_owned()),
+        };
+    }
+    let last = events::newest(&seen.events, seen.applied);
+    Link::NotYet(match last.map(|e| (events::meaning(e, &seen.namespace, &seen.name), e)) {
+        Some((Meaning::OfAnother(other), event)) => format!("the Ingress {other} of the same group blocks it: {}", events::words(event)),
+        Some((Meaning::Transient, event)) => format!("the controller tries again: {}", events::words(event)),
+        _ => "the Ingress has no hostname yet".to_owned(),
+    })
+}
+
+/// A permanent refusal in the controller's newest event; an old one gets a moment to be replaced.
+fn refused(seen: &Seen, now: Timestamp, waited: Duration) -> Option<Link<String>> {
+    let event = events::newest(&seen.events, seen.applied)?;
+    let Meaning::Permanent(advice) = events::meaning(event, &seen.namespace, &seen.name) else { return None };
+    let age = event.last.and_then(|last| Duration::try_from(now.duration_since(last)).ok()).unwrap_or_default();
+    let words = events::words(event);
+    if age > STALE && waited < STALE_GRACE {
+        return Some(Link::NotYet(format!("{} ago the controller refused it: {words}", text::seconds(age))));
+    }
+    let fault = Fault::new(Code::AlbRefused, format!("the load balancer controller refuses {}: {}", seen.name, text::head(&words, 500)))
+        .evidence(format!("event {}", event.reason), event.message.clone())
+        .next(advice);
+    Some(Link::broken(if age > STALE {
+        fault.next(format!(
+            "after the correction touch the Ingress, for the controller retries with long pauses: `kubectl -n {} annotate ingress {} meshstep.io/touched=\"$(date +%s)\" --overwrite`",
+            seen.namespace, seen.name
+        ))
+    } else {
+        fault
+    }))
+}
+
+fn nobody(seen: &Seen) -> Fault {
+    let class = class_words(seen);
+    let fault = Fault::new(Code::NoController, format!("no load balancer controller takes the Ingress {} (class {class})", seen.name));
+    match (&seen.class, &seen.class_controller) {
+        (None, _) => fault.next("give the Ingress a class: `spec.ingressClassName: alb`"),
+        (Some(class), None) if class != "alb" => fault.next(format!("there is no IngressClass `{class}`: correct the name")),
+        (Some(class), Some(controller)) if controller != "ingress.k8s.aws/alb" && !seen.is_auto_mode() => {
+            fault.next(format!("class `{class}` belongs to {controller}, which builds no AWS load balancer: use the class of the load balancer controller"))
+        }
+        _ if seen.is_auto_mode() => fault.next("EKS Auto Mode knows neither the annotation `kubernetes.io/ingress.class` nor `group.name`: use `spec.ingressClassName` and IngressClassParams"),
+        _ => fault.next("install the AWS Load Balancer Controller, or look at its log: `kubectl -n kube-system logs deploy/aws-load-balancer-controller`"),
+    }
+}
+
+fn class_words(seen: &Seen) -> String {
+    match (&seen.class, &seen.class_controller) {
+        (None, _) => "none".to_owned(),
+        (Some(class), None) => format!("`{class}`"),
+        (Some(class), Some(controller)) => format!("`{class}` of {controller}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).expect("a time")
+    }
+
+    fn seen(finalizer: Option<&str>, event: Option<(&str, &str, i64)>) -> Seen {
+        Seen {
+            namespace: "istio-system".into(),
+            name: "gw-ingress".into(),
+            finalizers: finalizer.into_iter().map(str::to_owned).collect(),
+            class: Some("alb".into()),
+            applied: Some(at(1000)),
+            events: event
+                .into_iter()
+                .map(|(reason, message, last)| Event {
+                    warning: reason != "SuccessfullyReconciled",
+                    reason: reason.into(),
+                    message: message.into(),
+                    last: Some(at(last)),
+                })
+                .collect(),
+            ..Seen::default()
+        }
+    }
+
+    fn says(link: &Link<String>) -> String {
+        match link {
+            Link::Holds(value, _) => format!("holds {value}"),
+            Link::NotYet(reason) => format!("not yet {reason}"),
+            Link::Broken(fault) => format!("{} {}", fault.code, fault.message),
+        }
+    }
+
+    #[test]
+    fn acceptance_is_judged() {
+        let subnets = "Failed build model due to subnets count less than minimal required count: 1 < 2";
+        let done = ("SuccessfullyReconciled", "Successfully reconciled", 1001);
+        for (seen, now, waited, expected) in [
+            (seen(None, None), 1001, 1, "not yet no controller has taken the Ingress yet (class `alb`)"),
+            (seen(Some("ingress.k8s.aws/resources"), None), 1001, 1, "holds taken by the load balancer controller"),
+            (seen(Some("group.ingress.k8s.aws/shop"), None), 1001, 1, "holds taken by the load balancer controller"),
+            (seen(None, Some(done)), 1002, 1, "holds taken by the load balancer controller"),
+            (seen(None, None), 1061, 61, "no_controller no load balancer controller takes the Ingress gw-ingress (class `alb`)"),
+            (seen(None, None), 9000, 5, "not yet no controller has taken the Ingress yet (class `alb`)"),
+            (seen(None, None), 9000, 21, "no_controller no load balancer controller takes the Ingress gw-ingress (class `alb`)"),
+            (
+                seen(Some("ingress.k8s.aws/resources"), Some(("FailedBuildModel", subnets, 1001))),
+                1002,
+                1,
+                "alb_refused the load balancer controller refuses gw-ingress: Failed build model due to subnets count less than minimal required count: 1 < 2",
+            ),
+            (
+                seen(Some("ingress.k8s.aws/resources"), Some(("FailedBuildModel", subnets, 900))),
+                1002,
+                1,
+                "holds taken by the load balancer controller",
+            ),
+            (
+                seen(None, Some(("FailedBuildModel", subnets, 1001))),
+                1301,
+                1,
+                "not yet 5 min 0 s ago the controller refused it: Failed build model due to subnets count less than minimal required count: 1 < 2",
+            ),
+            (
+                seen(None, Some(("FailedBuildModel", subnets, 1001))),
+                1321,
+                21,
+                "alb_refused the load balancer controller refuses gw-ingress: Failed build model due to subnets count less than minimal required count: 1 < 2",
+            ),
+        ] {
+            assert_eq!(says(&accepted(&seen, at(now), Duration::from_secs(waited))), expected);
+        }
+    }
+
+    #[test]
+    fn a_hostname_is_found_beside_a_network_load_balancer() {
+        let mut seen = seen(Some("ingress.k8s.aws/resources"), None);
+        assert_eq!(says(&hostname(&seen, at(1001), Duration::from_secs(1))), "not yet the Ingress has no hostname yet");
+        seen.hostnames =
+            vec!["front-0123456789abcdef.elb.eu-west-1.amazonaws.com".into(), "k8s-istiosys-gwingres-1-2.eu-west-1.elb.amazonaws.com".into()];
+        assert_eq!(seen.hostname(), Some("k8s-istiosys-gwingres-1-2.eu-west-1.elb.amazonaws.com"));
+        seen.hostnames = vec!["localhost".into()];
+        assert_eq!(seen.hostname(), Some("localhost"));
+    }
+
+    #[test]
+    fn another_ingress_of_the_group_is_told_and_not_blamed_on_ours() {
+        let seen = seen(None, Some(("FailedBuildModel", "Failed build model due to ingress: b/web: unable to find port 1 on service b/web", 1001)));
+        assert!(says(&hostname(&seen, at(1002), Duration::from_secs(1))).starts_with("not yet the Ingress b/web of the same group blocks it"));
+    }
+
+    #[test]
+    fn an_ingress_object_is_read() {
+        let ingress = json!({
+            "metadata": {
+                "name": "gw-ingress", "namespace": "istio-system", "creationTimestamp": "2026-11-23T05:00:00Z",
+                "annotations": {"kubernetes.io/ingress.class": "alb"}, "finalizers": ["ingress.k8s.aws/resources"],
+                "managedFields": [
+                    {"manager": "helm", "time": "2026-11-23T05:10:00Z", "fieldsV1": {"f:spec": {}}},
+                    {"manager": "controller", "time": "2026-11-23T06:00:00Z", "fieldsV1": {"f:metadata": {"f:finalizers": {}}}},
+                    {"manager": "controller", "subresource": "status", "time": "2026-11-23T07:00:00Z", "fieldsV1": {"f:status": {}}},
+                ],
+            },
+            "spec": {"rules": [{"http": {"paths": [{"backend": {"service": {"name": "istio-ingressgateway", "port": {"number": 80}}}}]}}]},
+            "status": {"loadBalancer": {"ingress": [{"hostname": "x.elb"}]}},
+        });
+        let seen = Seen::of(&ingress);
+        assert_eq!(seen.applied, "2026-11-23T05:10:00Z".parse().ok());
+        assert_eq!((seen.class.as_deref(), seen.hostname(), seen.backends.join(" ")), (Some("alb"), Some("x.elb"), "istio-ingressgateway".to_owned()));
+    }
+}

@@ -1,0 +1,247 @@
+//! What the load balancer controller says in its events: what will never heal by waiting, what will, and what is not about us.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// An event on an Ingress or a TargetGroupBinding.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    pub warning: bool,
+    pub reason: String,
+    pub message: String,
+    /// When it was last seen.
+    pub last: Option<Timestamp>,
+}
+
+/// What an event means for the wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// Waiting is pointless; what to do.
+    Permanent(&'static str),
+    /// It heals by itself, or may.
+    Transient,
+    /// The controller is content: necessary, not sufficient.
+    Reconciled,
+    /// About another Ingress of the group, which blocks ours too.
+    OfAnother(String),
+    Ignored,
+}
+
+/// Causes that pass: throttling, time-outs, AWS's own errors, conflicts of writers.
+const TRANSIENT: [&str; 14] = [
+    "throttling",
+    "rate exceeded",
+    "requestlimitexceeded",
+    "dependencyviolation",
+    "timed out waiting for the condition",
+    "context deadline exceeded",
+    "i/o timeout",
+    "connection refused",
+    "connection reset",
+    "no such host",
+    "statuscode: 5",
+    "the object has been modified",
+    "priorityinuse",
+    "resourceinuse",
+];
+
+/// What helps, by the cause's words; the first that is found.
+const ADVICE: [(&str, &str); 26] = [
+    ("invalid ingress class", "correct the Ingress's class (`kubernetes.io/ingress.class` or `spec.ingressClassName`)"),
+    (
+        "subnet",
+        "tag two subnets in two zones for this cluster (`kubernetes.io/role/elb` or `internal-elb`), or name them in `alb.ingress.kubernetes.io/subnets`",
+    ),
+    ("certificatenotfound", "correct `alb.ingress.kubernetes.io/certificate-arn`: the certificate must be in this account and Region"),
+    ("unsupportedcertificate", "use an issued certificate of a supported key type in `alb.ingress.kubernetes.io/certificate-arn`"),
+    ("a certificate must be specified", "give the HTTPS listener a certificate (`alb.ingress.kubernetes.io/certificate-arn`)"),
+    ("no certificate found for host", "issue a certificate for this host in ACM, or name one in `alb.ingress.kubernetes.io/certificate-arn`"),
+    (
+        "healthcheckport",
+        "correct `alb.ingress.kubernetes.io/healthcheck-port`: a port name or number of the gateway's Service, such as `status-port`",
+    ),
+    ("unable to find port", "correct the port of the Ingress's backend: it must be a port of the gateway's Service"),
+    ("targetgroup port is empty", "make the gateway's Service a NodePort: `values.gateways.istio-ingressgateway.type=NodePort`"),
+    ("unknown scheme", "write `internet-facing` or `internal` in `alb.ingress.kubernetes.io/scheme`"),
+    ("unknown targettype", "write `instance` or `ip` in `alb.ingress.kubernetes.io/target-type`"),
+    ("listen-ports", "correct `alb.ingress.kubernetes.io/listen-ports`, e.g. `[{\"HTTP\":80},{\"HTTPS\":443}]`"),
+    ("sslredirect", "let `alb.ingress.kubernetes.io/ssl-redirect` name an HTTPS port of `listen-ports`"),
+    ("security group", "correct `alb.ingress.kubernetes.io/security-groups`"),
+    ("invalidgroup", "correct `alb.ingress.kubernetes.io/security-groups`"),
+    ("conflicting", "make the annotations of all Ingresses of the group agree"),
+    ("not found", "correct the name in the Ingress, or create what it names"),
+    ("accessdenied", "give the controller's IAM role the right that AWS names"),
+    ("unauthorizedoperation", "give the controller's IAM role the right that AWS names"),
+    ("not authorized", "give the controller's IAM role the right that AWS names"),
+    ("toomany", "raise the AWS quota that is named, or remove what is no longer used"),
+    ("limitexceeded", "raise the AWS quota that is named, or remove what is no longer used"),
+    ("duplicateloadbalancername", "another load balancer has this name: change `alb.ingress.kubernetes.io/load-balancer-name`"),
+    ("invalidconfigurationrequest", "correct what AWS names in the Ingress's annotations"),
+    ("validationerror", "correct what AWS names in the Ingress's annotations"),
+    ("deletion_protection", "switch deletion protection off first"),
+];
+
+const GENERAL: &str =
+    "read the controller's words and correct the Ingress or the account; then touch the Ingress, for the controller retries with long pauses";
+
+/// Says what an event on the Ingress `namespace/name` means.
+pub fn meaning(event: &Event, namespace: &str, name: &str) -> Meaning {
+    if !event.warning {
+        return if event.reason == "SuccessfullyReconciled" { Meaning::Reconciled } else { Meaning::Ignored };
+    }
+    if let Some(other) = other_ingress(&event.message, namespace, name) {
+        return Meaning::OfAnother(other);
+    }
+    let words = event.message.to_lowercase();
+    let transient = TRANSIENT.iter().any(|cause| words.contains(cause));
+    let advice = || ADVICE.iter().find(|(cause, _)| words.contains(cause)).map(|(_, advice)| *advice);
+    match event.reason.as_str() {
+        "FailedLoadGroupID" => Meaning::Permanent(advice().unwrap_or(GENERAL)),
+        "FailedBuildModel" if !transient => Meaning::Permanent(advice().unwrap_or(GENERAL)),
+        // Unknown words of AWS are given the time of the whole wait; those we know are not.
+        "FailedDeployModel" if !transient => advice().map_or(Meaning::Transient, Meaning::Permanent),
+        "FailedBuildModel" | "FailedDeployModel" | "FailedAddFinalizer" | "FailedRemoveFinalizer" | "FailedUpdateStatus" => Meaning::Transient,
+        _ => Meaning::Ignored,
+    }
+}
+
+/// The Ingress of the group that a message is about, if it is not ours: `… due to ingress: ns/name: …`.
+fn other_ingress(message: &str, namespace: &str, name: &str) -> Option<String> {
+    let from = message.find("ingress: ")? + "ingress: ".len();
+    let about = message[from..].split(": ").next()?;
+    let is_name = about.split_once('/').is_some_and(|(ns, n)| !ns.is_empty() && !n.is_empty() && !about.contains(' '));
+    (is_name && about != format!("{namespace}/{name}")).then(|| about.to_owned())
+}
+
+/// The newest event that counts: not older than what was last applied (clocks of API server and controller may differ by 2 s).
+pub fn newest(events: &[Event], applied: Option<Timestamp>) -> Option<&Event> {
+    let known = |e: &&Event| matches!(e.reason.as_str(), "SuccessfullyReconciled") || e.reason.starts_with("Failed");
+    let counts = |e: &&Event| match (e.last, applied) {
+        (Some(last), Some(applied)) => last >= applied.checked_sub(SignedDuration::from_secs(2)).unwrap_or(applied),
+        _ => true,
+    };
+    events.iter().filter(known).filter(counts).max_by_key(|e| e.last)
+}
+
+/// The controller's words without the request ID, which differs at each try.
+pub fn words(event: &Event) -> String {
+    static REQUEST: std::sync::LazyLock<regex::Regex> =
+        std::sync::LazyLock::new(|| regex::Regex::new(r",? ?RequestID: [\w-]+").expect("the pattern is valid"));
+    REQUEST.replace_all(&crate::base::text::one_line(&event.message), "").into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn warning(reason: &str, message: &str) -> Event {
+        Event { warning: true, reason: reason.into(), message: message.into(), last: None }
+    }
+
+    #[test]
+    fn permanent_causes_end_the_wait_and_transient_ones_do_not() {
+        for (reason, message, permanent) in [
+            ("FailedLoadGroupID", "failed load groupID due to invalid ingress class: IngressClass.networking.k8s.io \"nosuch\" not found", true),
+            (
+                "FailedDeployModel",
+                "Failed deploy model due to operation error Elastic Load Balancing v2: CreateListener, https response error StatusCode: 400, RequestID: 1-2, CertificateNotFound: Certificate 'arn' not found",
+                true,
+            ),
+            (
+                "FailedDeployModel",
+                "Failed deploy model due to operation error Elastic Load Balancing v2: CreateListener, https response error StatusCode: 400, RequestID: x, api error ValidationError: A certificate must be specified for HTTPS listeners",
+                true,
+            ),
+            (
+                "FailedDeployModel",
+                "Failed deploy model due to operation error Elastic Load Balancing v2: CreateLoadBalancer, api error AccessDenied: User is not authorized",
+                true,
+            ),
+            (
+                "FailedDeployModel",
+                "Failed deploy model due to operation error Elastic Load Balancing v2: CreateLoadBalancer, api error Throttling: Rate exceeded",
+                false,
+            ),
+            ("FailedDeployModel", "Failed deploy model due to https response error StatusCode: 503, ServiceUnavailable", false),
+            ("FailedDeployModel", "Failed deploy model due to DependencyViolation: resource sg-1 has a dependent object", false),
+            ("FailedDeployModel", "Failed deploy model due to a thing nobody has seen", false),
+            ("FailedBuildModel", "Failed build model due to ingress: istio-system/gw-ingress: Service \"nosuch\" not found", true),
+            (
+                "FailedBuildModel",
+                "Failed build model due to ingress: istio-system/gw-ingress: unable to find port 9999 on service istio-system/istio-ingressgateway",
+                true,
+            ),
+            (
+                "FailedBuildModel",
+                "Failed build model due to ingress: istio-system/gw-ingress: failed to resolve healthCheckPort: unable to find port nosuch on service x/y",
+                true,
+            ),
+            (
+                "FailedBuildModel",
+                "Failed build model due to ingress: istio-system/gw-ingress: TargetGroup port is empty. When using Instance targets, your service be must of type 'NodePort' or 'LoadBalancer'",
+                true,
+            ),
+            ("FailedBuildModel", "Failed build model due to subnets count less than minimal required count: 1 < 2", true),
+            (
+                "FailedBuildModel",
+                "Failed build model due to couldn't auto-discover subnets: unable to resolve at least one subnet. Evaluated 2 subnets: 2 are tagged for other clusters",
+                true,
+            ),
+            (
+                "FailedBuildModel",
+                "Failed build model due to failed to list subnets by names or IDs: operation error EC2: DescribeSubnets, https response error StatusCode: 400, api error InvalidSubnetID.NotFound: The subnet ID 'subnet-1' does not exist",
+                true,
+            ),
+            ("FailedBuildModel", "Failed build model due to unknown scheme: public", true),
+            ("FailedBuildModel", "Failed build model due to failed to parse listen-ports configuration: `80`: json: cannot unmarshal number", true),
+            (
+                "FailedBuildModel",
+                "Failed build model due to operation error EC2: DescribeSubnets, exceeded maximum number of attempts, RequestLimitExceeded",
+                false,
+            ),
+            ("FailedAddFinalizer", "Failed add finalizer due to conflict", false),
+            ("FailedUpdateStatus", "Failed update status due to the object has been modified", false),
+        ] {
+            let found = meaning(&warning(reason, message), "istio-system", "gw-ingress");
+            assert_eq!(matches!(found, Meaning::Permanent(_)), permanent, "{message}: {found:?}");
+            assert!(permanent || found == Meaning::Transient, "{message}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn advice_fits_the_cause() {
+        let advice = |message: &str| meaning(&warning("FailedBuildModel", message), "istio-system", "gw-ingress");
+        let Meaning::Permanent(text) = advice(
+            "Failed build model due to ingress: istio-system/gw-ingress: failed to resolve healthCheckPort: unable to find port nosuch on service",
+        ) else {
+            panic!("permanent")
+        };
+        assert!(text.contains("healthcheck-port"));
+        let Meaning::Permanent(text) = advice("x TargetGroup port is empty.") else { panic!("permanent") };
+        assert!(text.contains("NodePort"));
+    }
+
+    #[test]
+    fn another_teams_fault_is_not_ours() {
+        let event = warning("FailedBuildModel", "Failed build model due to ingress: team-b/web: unable to find port 1 on service team-b/web");
+        assert_eq!(meaning(&event, "istio-system", "gw-ingress"), Meaning::OfAnother("team-b/web".into()));
+    }
+
+    #[test]
+    fn events_before_the_apply_do_not_count() {
+        let at = |second| Timestamp::from_second(second).ok();
+        let old = Event { last: at(100), ..warning("FailedBuildModel", "old") };
+        let new = Event { last: at(200), warning: false, ..warning("SuccessfullyReconciled", "new") };
+        let both = [old.clone(), new.clone()];
+        assert_eq!(newest(&both, at(150)), Some(&new));
+        assert_eq!(newest(&[old.clone()], at(150)), None);
+        assert_eq!(newest(&[old.clone()], at(101)), Some(&old));
+        assert_eq!(newest(&both, None), Some(&new));
+    }
+
+    #[test]
+    fn the_request_id_is_left_out() {
+        let event = warning("FailedDeployModel", "https response error StatusCode: 400, RequestID: 1f-2, CertificateNotFound: x");
+        assert_eq!(words(&event), "https response error StatusCode: 400, CertificateNotFound: x");
+    }
+}

@@ -1,0 +1,236 @@
+//! Link 5: target health, in words.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::codes::Code;
+use crate::base::fault::Fault;
+use crate::base::text;
+use crate::domain::ingress::Link;
+
+/// How long nothing may be healthy or starting.
+const HOPELESS: Duration = Duration::from_secs(60);
+/// The same, when the health check asks the wrong port: no waiting changes that.
+const WRONG_PORT: Duration = Duration::from_secs(15);
+
+/// A target as AWS sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    pub id: String,
+    pub port: i32,
+    pub zone: Option<String>,
+    /// `initial`, `healthy`, `unhealthy`, `unused`, `draining`, `unhealthy.draining`, `unavailable`
+    pub state: String,
+    /// `Target.Timeout`, …
+    pub reason: Option<String>,
+    pub description: Option<String>,
+}
+
+impl Target {
+    fn is_starting(&self) -> bool {
+        self.state == "initial" || (self.state == "unavailable" && self.reason.as_deref() != Some("Target.HealthCheckDisabled"))
+    }
+
+    /// With health checks off nothing more can be known.
+    fn is_healthy(&self) -> bool {
+        self.state == "healthy" || (self.state == "unavailable" && self.reason.as_deref() == Some("Target.HealthCheckDisabled"))
+    }
+}
+
+/// What a reason means, and what helps.
+pub fn reason_words(reason: &str, description: &str) -> (&'static str, &'static str) {
+    let not_found = description.contains("404");
+    match reason {
+        "Elb.RegistrationInProgress" => ("AWS is registering it", "wait"),
+        "Elb.InitialHealthChecking" => ("its first health check runs", "wait"),
+        "Target.ResponseCodeMismatch" if not_found => (
+            "the health check gets 404: it asks the data port instead of the status port",
+            "set `alb.ingress.kubernetes.io/healthcheck-port: status-port`, `healthcheck-path: /healthz/ready` and `healthcheck-protocol: HTTP`",
+        ),
+        "Target.ResponseCodeMismatch" => {
+            ("the health check gets a wrong status", "see whether the gateway's pods are ready: `kubectl -n istio-system get pods`")
+        }
+        "Target.Timeout" => {
+            ("the health check gets no answer", "check that the nodes' security group lets the load balancer reach the traffic and health NodePorts")
+        }
+        "Target.FailedHealthChecks" => (
+            "the health check cannot connect",
+            "check the health check's port and protocol (`healthcheck-protocol: HTTP`) and that the gateway's pods run",
+        ),
+        "Elb.InternalError" => ("AWS has an internal error", "wait, or ask AWS support"),
+        "Target.NotInUse" => (
+            "its zone is not enabled on the load balancer, or the target group is not attached",
+            "give the load balancer a subnet in the node's zone (`alb.ingress.kubernetes.io/subnets`)",
+        ),
+        "Target.NotRegistered" => ("it is not registered", "look at the controller's log"),
+        "Target.InvalidState" => ("the instance is stopped or terminated", "replace the node"),
+        "Target.IpUnusable" => ("the address cannot be used as a target", "check the target type"),
+        "Target.DeregistrationInProgress" => ("it is being taken out", "wait"),
+        "Target.HealthCheckDisabled" => ("health checks are off", "switch them on"),
+        _ => ("AWS gives no known reason", "look at the target group in the EC2 console"),
+    }
+}
+
+/// Are enough targets healthy? `hopeless_for` is how long they have been [`stuck`].
+pub fn healthy(targets: &[Target], min: usize, hopeless_for: Duration) -> Link<usize> {
+    let healthy = targets.iter().filter(|t| t.is_healthy()).count();
+    let summary = summary(targets);
+    if healthy >= min.max(1) {
+        return Link::Holds(healthy, warnings(targets));
+    }
+    if stuck(targets, min) {
+        let wrong_port = !targets.is_empty()
+            && targets
+                .iter()
+                .all(|t| t.reason.as_deref() == Some("Target.ResponseCodeMismatch") && t.description.as_deref().unwrap_or_default().contains("404"));
+        let limit = if wrong_port { WRONG_PORT } else { HOPELESS };
+        if hopeless_for >= limit {
+            return Link::broken(fault(targets, healthy, min, &summary));
+        }
+    }
+    Link::NotYet(format!("{healthy} of {} healthy, {min} needed: {summary}", text::count(targets.len(), "target")))
+}
+
+/// Is nothing healthy and nothing on its way, or are there fewer targets than must be healthy?
+pub fn stuck(targets: &[Target], min: usize) -> bool {
+    targets.len() < min || !targets.iter().any(|t| t.is_healthy() || t.is_starting())
+}
+
+fn fault(targets: &[Target], healthy: usize, min: usize, summary: &str) -> Fault {
+    let message = match (targets.len(), healthy) {
+        (0, _) => "no node is registered with the target group".to_owned(),
+        (_, 0) => format!("no target is healthy: {summary}"),
+        (all, n) => format!("{n} of {} healthy, but `min-healthy` is {min}: {summary}", text::count(all, "target")),
+    };
+    let mut fault = Fault::new(Code::TargetsUnhealthy, message).evidence("targets", table(targets));
+    let mut advice: Vec<&str> = targets
+        .iter()
+        .filter(|t| !t.is_healthy())
+        .filter_map(|t| Some(reason_words(t.reason.as_deref()?, t.description.as_deref().unwrap_or_default()).1))
+        .filter(|a| *a != "wait")
+        .collect();
+    advice.sort_unstable();
+    advice.dedup();
+    if targets.is_empty() {
+        advice.push("check that nodes are Ready and not excluded from load balancers, and the controller's log");
+    }
+    for step in advice {
+        fault = fault.next(step);
+    }
+    fault
+}
+
+/// `2 unhealthy (Target.Timeout: the health check gets no answer)`, most first.
+fn summary(targets: &[Target]) -> String {
+    if targets.is_empty() {
+        return "no target is registered yet".to_owned();
+    }
+    let mut groups: BTreeMap<String, usize> = BTreeMap::new();
+    for target in targets {
+        let key = match &target.reason {
+            Some(reason) => {
+                let description = target.description.as_deref().unwrap_or_default();
+                let said = if description.is_empty() { String::new() } else { format!(", AWS: {description}") };
+                format!("{} ({reason}: {}{said})", target.state, reason_words(reason, description).0)
+            }
+            None => target.state.clone(),
+        };
+        *groups.entry(key).or_default() += 1;
+    }
+    let mut groups: Vec<_> = groups.into_iter().collect();
+    groups.sort_by_key(|(key, n)| (std::cmp::Reverse(*n), key.clone()));
+    groups.iter().map(|(key, n)| format!("{n} {key}")).collect::<Vec<_>>().join("; ")
+}
+
+fn warnings(targets: &[Target]) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let unused = targets.iter().filter(|t| t.reason.as_deref() == Some("Target.NotInUse")).count();
+    if unused > 0 {
+        warnings.push(format!("{} not in use: {}", text::count(unused, "target"), reason_words("Target.NotInUse", "").0));
+    }
+    let mut zones: BTreeMap<&str, bool> = BTreeMap::new();
+    for target in targets {
+        if let Some(zone) = target.zone.as_deref().filter(|z| *z != "all") {
+            *zones.entry(zone).or_default() |= target.is_healthy();
+        }
+    }
+    for (zone, _) in zones.iter().filter(|(_, healthy)| !**healthy) {
+        warnings.push(format!("no target is healthy in zone {zone}"));
+    }
+    warnings
+}
+
+/// One line per target, for evidence.
+pub fn table(targets: &[Target]) -> String {
+    let line = |t: &Target| {
+        let parts = [t.reason.as_deref(), t.description.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(": ");
+        format!("{}:{} {} {} {parts}", t.id, t.port, t.zone.as_deref().unwrap_or("-"), t.state).trim_end().to_owned()
+    };
+    targets.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(state: &str, reason: Option<&str>, description: &str) -> Target {
+        let description = (!description.is_empty()).then(|| description.to_owned());
+        Target { id: "i-1".into(), port: 30080, zone: Some("a".into()), state: state.into(), reason: reason.map(str::to_owned), description }
+    }
+
+    #[test]
+    fn target_health_is_judged() {
+        let ok = || target("healthy", None, "");
+        let starting = || target("initial", Some("Elb.InitialHealthChecking"), "");
+        let timeout = || target("unhealthy", Some("Target.Timeout"), "Request timed out");
+        let wrong_port = || target("unhealthy", Some("Target.ResponseCodeMismatch"), "Health checks failed with these codes: [404]");
+        let not_ready = || target("unhealthy", Some("Target.ResponseCodeMismatch"), "Health checks failed with these codes: [503]");
+        let unused = || target("unused", Some("Target.NotInUse"), "Target is in an Availability Zone that is not enabled");
+        for (targets, min, hopeless_for, expected) in [
+            (vec![ok()], 1, 0, "holds 1 warned 0"),
+            (vec![ok(), timeout()], 1, 999, "holds 1 warned 0"),
+            (vec![ok(), unused()], 1, 999, "holds 1 warned 1"),
+            (vec![ok()], 2, 10, "not yet"),
+            (vec![ok()], 2, 60, "targets_unhealthy"),
+            (vec![ok(), timeout()], 2, 999, "not yet"),
+            (vec![], 1, 59, "not yet"),
+            (vec![], 1, 60, "targets_unhealthy"),
+            (vec![starting()], 1, 999, "not yet"),
+            (vec![timeout(), starting()], 1, 999, "not yet"),
+            (vec![timeout()], 1, 59, "not yet"),
+            (vec![timeout()], 1, 60, "targets_unhealthy"),
+            (vec![wrong_port()], 1, 14, "not yet"),
+            (vec![wrong_port()], 1, 15, "targets_unhealthy"),
+            (vec![not_ready()], 1, 15, "not yet"),
+            (vec![unused()], 1, 60, "targets_unhealthy"),
+            (vec![target("unavailable", Some("Target.HealthCheckDisabled"), "")], 1, 0, "holds 1 warned 0"),
+            (vec![target("draining", Some("Target.DeregistrationInProgress"), "")], 1, 60, "targets_unhealthy"),
+        ] {
+            let found = match healthy(&targets, min, Duration::from_secs(hopeless_for)) {
+                Link::Holds(n, warnings) => format!("holds {n} warned {}", warnings.len()),
+                Link::NotYet(_) => "not yet".to_owned(),
+                Link::Broken(fault) => fault.code.to_string(),
+            };
+            assert_eq!(found, expected, "{targets:?} {min} {hopeless_for}");
+        }
+    }
+
+    #[test]
+    fn the_words_are_awss_and_ours() {
+        let targets =
+            [target("unhealthy", Some("Target.Timeout"), "Request timed out"), target("unhealthy", Some("Target.Timeout"), "Request timed out")];
+        let Link::Broken(fault) = healthy(&targets, 1, HOPELESS) else { panic!("broken") };
+        assert_eq!(fault.message, "no target is healthy: 2 unhealthy (Target.Timeout: the health check gets no answer, AWS: Request timed out)");
+        assert!(fault.next[0].contains("security group"));
+    }
+
+    #[test]
+    fn a_zone_without_a_healthy_target_is_told() {
+        let mut other = target("unhealthy", Some("Target.Timeout"), "");
+        other.zone = Some("b".into());
+        let Link::Holds(_, warnings) = healthy(&[target("healthy", None, ""), other], 1, Duration::ZERO) else { panic!("holds") };
+        assert_eq!(warnings, ["no target is healthy in zone b"]);
+    }
+}

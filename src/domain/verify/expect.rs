@@ -1,0 +1,159 @@
+//! Is an answer the right one? Pure: the expectation, the answer, the verdict.
+
+use std::time::Duration;
+
+use crate::base::codes::Code;
+use crate::base::fault::Fault;
+use crate::base::text;
+use crate::domain::verify::answer::{Origin, Reply, origin};
+
+/// What is right. Nothing set: the service itself must answer, with 2xx, 3xx, 401 or 403.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Expect {
+    pub status: Option<u16>,
+    pub body_contains: Option<String>,
+    pub within: Option<Duration>,
+}
+
+/// The judgement of one answer.
+#[derive(Clone, Debug)]
+pub enum Verdict {
+    /// Right; with a warning if a person should look.
+    Right {
+        warning: Option<String>,
+    },
+    /// It sends to another address, which must be asked and judged instead.
+    Follow {
+        location: String,
+        by_gateway: bool,
+    },
+    Wrong {
+        origin: Origin,
+        fault: Box<Fault>,
+    },
+}
+
+/// Judges an answer. A redirect that was not asked for is followed when the load balancer or the gateway made it; one of the
+/// service's own is its answer.
+pub fn judge(expect: &Expect, reply: &Reply) -> Verdict {
+    let origin = origin(reply);
+    if expect.status.is_none_or(|status| status != reply.status) {
+        match &origin {
+            Origin::AlbRedirect { location } => return Verdict::Follow { location: location.clone(), by_gateway: false },
+            Origin::GatewayRedirect { location } => return Verdict::Follow { location: location.clone(), by_gateway: true },
+            _ => {}
+        }
+    }
+    let wrong =
+        |code, message: String| Verdict::Wrong { origin: origin.clone(), fault: Box::new(described(Fault::new(code, message), &origin, reply)) };
+    let words = origin.words();
+    match expect.status {
+        Some(status) if status != reply.status => {
+            return wrong(origin.code(), format!("expected {status}, got {} {words}", reply.status));
+        }
+        Some(_) => {}
+        None if origin != Origin::Service => return wrong(origin.code(), format!("got {} {words}", reply.status)),
+        None if !matches!(reply.status, 200..=399 | 401 | 403 | 404) => {
+            return wrong(Code::HttpStatus, format!("got {} {words}", reply.status));
+        }
+        None => {}
+    }
+    if let Some(wanted) = &expect.body_contains
+        && !reply.body.contains(wanted.as_str())
+    {
+        return wrong(Code::HttpUnexpected, format!("the body does not contain `{wanted}` but {}", reply.gist()));
+    }
+    if let Some(within) = expect.within
+        && u128::from(reply.took_ms) > within.as_millis()
+    {
+        let took = text::seconds(Duration::from_millis(reply.took_ms));
+        return wrong(Code::HttpUnexpected, format!("the answer took {took}, more than {}", text::seconds(within)));
+    }
+    let warning = (expect.status.is_none() && reply.status == 404)
+        .then(|| "the service answers 404 here: the route works, the path may not be one of its own; state a `status` or another path".to_owned());
+    Verdict::Right { warning }
+}
+
+fn described(fault: Fault, origin: &Origin, reply: &Reply) -> Fault {
+    let headers: Vec<String> = reply.headers.iter().filter(|(name, _)| shown(name)).map(|(name, value)| format!("{name}: {value}")).collect();
+    let text = format!("HTTP {}\n{}\n\n{}", reply.status, headers.join("\n"), text::head(&reply.body, 2000));
+    let fault = fault.evidence("the answer", text);
+    match origin.advice() {
+        Some(advice) => fault.next(advice),
+        None => fault,
+    }
+}
+
+/// Headers that help and hold no secret.
+fn shown(name: &str) -> bool {
+    name.starts_with("x-envoy-")
+        || matches!(name, "server" | "content-type" | "content-length" | "location" | "via" | "date" | "retry-after" | "www-authenticate")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn served(status: u16, body: &str) -> Reply {
+        let header = |n: &str, v: &str| (n.to_owned(), v.to_owned());
+        Reply {
+            status,
+            headers: vec![header("server", "istio-envoy"), header("x-envoy-upstream-service-time", "5")],
+            body: body.to_owned(),
+            took_ms: 1500,
+        }
+    }
+
+    fn gateway(status: u16, body: &str, location: Option<&str>) -> Reply {
+        let mut headers = vec![("server".to_owned(), "istio-envoy".to_owned())];
+        headers.extend(location.map(|l| ("location".to_owned(), l.to_owned())));
+        Reply { status, headers, body: body.to_owned(), took_ms: 2 }
+    }
+
+    #[test]
+    fn each_answer_has_its_verdict() {
+        let none = Expect::default();
+        let status = |s| Expect { status: Some(s), ..Expect::default() };
+        let contains = |t: &str| Expect { body_contains: Some(t.to_owned()), ..Expect::default() };
+        let within = |s| Expect { within: Some(Duration::from_secs(s)), ..Expect::default() };
+        let to = Some("https://h/");
+        for (expect, reply, verdict) in [
+            (none.clone(), served(200, "hi"), "right"),
+            (none.clone(), served(302, ""), "right"),
+            (none.clone(), served(401, ""), "right"),
+            (none.clone(), served(403, ""), "right"),
+            (none.clone(), served(404, ""), "warned"),
+            (none.clone(), served(400, ""), "http_status"),
+            (none.clone(), served(503, "busy"), "http_status"),
+            (none.clone(), gateway(404, "", None), "no_route"),
+            (none.clone(), gateway(200, "direct response", None), "http_unexpected"),
+            (none.clone(), gateway(301, "", to), "follow"),
+            (status(301), gateway(301, "", to), "right"),
+            (status(200), gateway(301, "", to), "follow"),
+            (status(200), served(200, ""), "right"),
+            (status(200), served(204, ""), "http_status"),
+            (status(200), gateway(503, "no healthy upstream", None), "no_healthy_upstream"),
+            (status(503), served(503, ""), "right"),
+            (contains("ok"), served(200, "all ok"), "right"),
+            (contains("ok"), served(200, "no"), "http_unexpected"),
+            (within(2), served(200, ""), "right"),
+            (within(1), served(200, ""), "http_unexpected"),
+        ] {
+            let found = match judge(&expect, &reply) {
+                Verdict::Right { warning: None } => "right",
+                Verdict::Right { .. } => "warned",
+                Verdict::Follow { .. } => "follow",
+                Verdict::Wrong { fault, .. } => fault.code.info().name,
+            };
+            assert_eq!(found, verdict, "{expect:?} {reply:?}");
+        }
+    }
+
+    #[test]
+    fn cookies_are_not_shown() {
+        let mut reply = served(500, "x");
+        reply.headers.push(("set-cookie".to_owned(), "session=1".to_owned()));
+        let Verdict::Wrong { fault, .. } = judge(&Expect::default(), &reply) else { panic!("500 is wrong") };
+        assert!(!fault.evidence[0].text.contains("session"), "{fault:?}");
+    }
+}
