@@ -291,6 +291,9 @@ mod tests {
         });
         let seen = Seen::of(&ingress);
         assert_eq!(seen.applied, "2026-11-23T05:10:00Z".parse().ok());
-        assert_eq!((seen.class.as_deref(), seen.hostname(), seen.backends.join(" ")), (Some("alb"), Some("x.elb"), "istio-ingressgateway".to_owned()));
+        assert_eq!(
+            (seen.class.as_deref(), seen.hostname(), seen.backends.join(" ")),
+            (Some("alb"), Some("x.elb"), "istio-ingressgateway".to_owned())
+        );
     }
 }

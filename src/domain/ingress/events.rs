@@ -234,8 +234,8 @@ mod tests {
         let new = Event { last: at(200), warning: false, ..warning("SuccessfullyReconciled", "new") };
         let both = [old.clone(), new.clone()];
         assert_eq!(newest(&both, at(150)), Some(&new));
-        assert_eq!(newest(&[old.clone()], at(150)), None);
-        assert_eq!(newest(&[old.clone()], at(101)), Some(&old));
+        assert_eq!(newest(std::slice::from_ref(&old), at(150)), None);
+        assert_eq!(newest(std::slice::from_ref(&old), at(101)), Some(&old));
         assert_eq!(newest(&both, None), Some(&new));
     }
 

@@ -94,7 +94,8 @@ mod tests {
 
     #[test]
     fn each_state_has_its_step() {
-        let cases: [(Option<&str>, &[&str], i64, bool, Option<Next>); 13] = [
+        type Case = (Option<&'static str>, &'static [&'static str], i64, bool, Option<Next>);
+        let cases: [Case; 13] = [
             (None, &[], 0, false, Some(Next::Install)),
             (Some("uninstalled"), &["uninstalled"], 0, false, Some(Next::Install)),
             (Some("deployed"), &["deployed"], 0, false, Some(Next::UpgradeIfChanged)),

@@ -131,7 +131,7 @@ pub fn origin(reply: &Reply) -> Origin {
         (_, Some(location)) => Origin::GatewayRedirect { location },
         (404, _) if body.is_empty() => Origin::NoRoute,
         (503, _) if body.starts_with("no healthy upstream") => Origin::NoHealthyUpstream,
-        (503 | 502 | 504, _) if upstream.is_some() => Origin::Upstream { reason: upstream.unwrap_or_default(), tls: tls_reason(body) },
+        (502..=504, _) if upstream.is_some() => Origin::Upstream { reason: upstream.unwrap_or_default(), tls: tls_reason(body) },
         (503, _) if body.is_empty() => Origin::NoCluster,
         (504, _) if body == "upstream request timeout" => Origin::Upstream { reason: "no answer within the route's time".to_owned(), tls: None },
         (403, _) if body.starts_with("RBAC: access denied") => Origin::GatewayPolicy { what: "an AuthorizationPolicy" },
