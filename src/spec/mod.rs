@@ -1,1 +1,82 @@
 //! The pipeline file: spanned tree → findings → validated [`Pipeline`], and its JSON Schema.
+
+mod fill;
+mod places;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::base::finding::{Finding, Level, tidy};
+use crate::base::place::{Place, Places};
+use crate::base::yaml::schema::{Checker, Shape};
+use crate::base::yaml::{Node, Rules, Source, parse_one};
+use crate::stages::{DURATION_PATTERN, Pipeline, Seconds};
+
+/// A valid file.
+#[derive(Debug)]
+pub struct Loaded {
+    pub pipeline: Pipeline,
+    /// Where each value stands, by JSON pointer.
+    pub places: Places,
+    /// What is valid, but hardly meant.
+    pub warnings: Vec<Finding>,
+}
+
+/// Reads and checks a file. `vars` fill `${KEY}`.
+///
+/// # Errors
+/// Everything that is wrong with the file, at once.
+pub fn load(path: &Path, vars: &BTreeMap<String, String>) -> Result<Loaded, Vec<Finding>> {
+    let name = path.display().to_string();
+    let bytes = std::fs::read(path).map_err(|error| vec![unreadable(&name, &error)])?;
+    let source = Source::from_bytes(&name, &bytes).map_err(|finding| vec![*finding])?;
+    parse(&source, vars)
+}
+
+/// The file from its text: no look at other files.
+pub fn parse(source: &Source, vars: &BTreeMap<String, String>) -> Result<Loaded, Vec<Finding>> {
+    let Some(tree) = parse_one(source)? else {
+        let place = Place::new(source.file.clone(), 1, 1);
+        return Err(vec![Finding::error(place, "the file is empty").hint("begin with `version: 1`; `meshstep validate --help` names an example")]);
+    };
+    let Some(mut tree) = tree.expand() else {
+        return Err(vec![source.error(&tree.span, "the file's aliases expand to too much").hint("write the values out")]);
+    };
+    let mut findings = fill::fill(&mut tree, source, vars);
+    let schema = schema_value();
+    let shapes: [Shape; 1] = [(DURATION_PATTERN, "a duration such as 90s, 5m or 1m30s", |text| Seconds::parse(text).is_some())];
+    let checker = Checker { source, schema: &schema, rules: Rules::Core, unknown: Level::Error, shapes: &shapes };
+    findings.extend(checker.check(&tree, "the pipeline file"));
+    tidy(&mut findings);
+    if findings.iter().any(Finding::is_error) {
+        return Err(findings);
+    }
+    let pipeline = pipeline(&tree, source)?;
+    Ok(Loaded { pipeline, places: places::of(&tree, source), warnings: findings })
+}
+
+fn pipeline(tree: &Node, source: &Source) -> Result<Pipeline, Vec<Finding>> {
+    // The schema admits nothing that the types do not, but a type may be finer.
+    let value = tree.json(Rules::Core).unwrap_or_default();
+    serde_json::from_value(value).map_err(|error| vec![source.error(&tree.span, error.to_string())])
+}
+
+fn unreadable(name: &str, error: &std::io::Error) -> Finding {
+    let place = Place::new(name, 0, 0);
+    if error.kind() == std::io::ErrorKind::NotFound {
+        Finding::error(place, format!("there is no file `{name}`")).hint("name it with `-f FILE`; pipelines/meshstep.yaml is an example")
+    } else {
+        Finding::error(place, format!("cannot read `{name}`: {error}")).hint("check the path and its permissions")
+    }
+}
+
+fn schema_value() -> Value {
+    schemars::schema_for!(Pipeline).to_value()
+}
+
+/// The JSON Schema of the pipeline file, generated from the types.
+pub fn schema() -> String {
+    serde_json::to_string_pretty(&schema_value()).unwrap_or_default() + "\n"
+}
