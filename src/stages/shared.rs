@@ -3,12 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::sync::OnceCell;
-
 use crate::base::fault::Result;
 use crate::base::place::{Place, Places};
 use crate::clients::Settings;
-use crate::clients::aws::{Account, Aws};
+use crate::clients::aws::Aws;
 use crate::clients::http::Http;
 use crate::clients::kube::Cluster;
 use crate::clients::tools::Tools;
@@ -72,8 +70,7 @@ pub struct Shared {
     pub tools: Tools,
     pub http: Http,
     pub lock: lock::Holder,
-    cluster: OnceCell<Cluster>,
-    aws: OnceCell<Aws>,
+    pub connection: connect::Holder,
 }
 
 /// What a run brings; [`Shared::new`] adds what is opened when it is first needed.
@@ -95,8 +92,8 @@ impl Shared {
     pub fn new(given: Given) -> Self {
         let Given { pipeline, places, dir, filters, options, run_id, lock_id, build_url, run_dir, tools, http } = given;
         let settings = tools.settings().clone();
-        let (lock, cluster, aws) = (lock::Holder::default(), OnceCell::new(), OnceCell::new());
-        Self { pipeline, places, dir, filters, options, run_id, lock_id, build_url, run_dir, settings, tools, http, lock, cluster, aws }
+        let (lock, connection) = (lock::Holder::default(), connect::Holder::default());
+        Self { pipeline, places, dir, filters, options, run_id, lock_id, build_url, run_dir, settings, tools, http, lock, connection }
     }
 
     /// A path of the pipeline file, as the process can open it.
@@ -111,15 +108,11 @@ impl Shared {
 
     /// The cluster of the file, connected when it is first asked for.
     pub async fn cluster(&self) -> Result<Cluster> {
-        self.cluster.get_or_try_init(|| connect::open(self)).await.cloned()
+        Box::pin(connect::open(self)).await
     }
 
-    /// AWS as the file's `cluster:` names it; with a plain kubeconfig context, as the environment does.
+    /// AWS as the file's identity, opened when it is first asked for.
     pub async fn aws(&self) -> Result<Aws> {
-        let account = match &self.pipeline.cluster {
-            connect::Cluster::Eks(eks) => Account { region: Some(eks.region.clone()), profile: eks.profile.clone(), role_arn: eks.role_arn.clone() },
-            connect::Cluster::Context(_) => Account::default(),
-        };
-        self.aws.get_or_try_init(|| Aws::connect(&account, &self.settings)).await.cloned()
+        Box::pin(connect::aws(self)).await
     }
 }

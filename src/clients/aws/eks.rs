@@ -41,7 +41,8 @@ impl Aws {
     /// # Errors
     /// `cluster_not_found` when this account has no such cluster in this Region.
     pub async fn describe_cluster(&self, name: &str) -> Result<ClusterInfo> {
-        match self.inner.eks.describe_cluster().name(name).send().await {
+        // Boxed here and below: the SDK's futures are deep.
+        match Box::pin(self.inner.eks.describe_cluster().name(name).send()).await {
             Ok(answer) => answer.cluster().map(|cluster| info(cluster, name, self.region())).ok_or_else(|| not_found(name, self.region())),
             Err(error) if error.as_service_error().is_some_and(|error| error.is_resource_not_found_exception()) => {
                 Err(not_found(name, self.region()))

@@ -77,7 +77,7 @@ impl Aws {
     pub async fn load_balancer(&self, dns_name: &str) -> Result<Option<LoadBalancer>> {
         let fits = |found: &&sdk::LoadBalancer| found.dns_name().is_some_and(|name| name.eq_ignore_ascii_case(dns_name.trim_end_matches('.')));
         if let Some(name) = name_of(dns_name) {
-            match self.inner.elb.describe_load_balancers().names(name).send().await {
+            match Box::pin(self.inner.elb.describe_load_balancers().names(name).send()).await {
                 Ok(answer) => {
                     if let Some(found) = answer.load_balancers().iter().find(fits) {
                         return Ok(Some(load_balancer(found)));
@@ -88,7 +88,7 @@ impl Aws {
             }
         }
         let mut pages = self.inner.elb.describe_load_balancers().into_paginator().send();
-        while let Some(page) = pages.next().await {
+        while let Some(page) = Box::pin(pages.next()).await {
             let page = page.map_err(|error| self.fault(&error, "elasticloadbalancing:DescribeLoadBalancers"))?;
             if let Some(found) = page.load_balancers().iter().find(fits) {
                 return Ok(Some(load_balancer(found)));
@@ -101,7 +101,7 @@ impl Aws {
     pub async fn target_groups(&self, load_balancer_arn: &str) -> Result<Vec<TargetGroup>> {
         let mut pages = self.inner.elb.describe_target_groups().load_balancer_arn(load_balancer_arn).into_paginator().send();
         let mut groups = Vec::new();
-        while let Some(page) = pages.next().await {
+        while let Some(page) = Box::pin(pages.next()).await {
             let page = page.map_err(|error| self.fault(&error, "elasticloadbalancing:DescribeTargetGroups"))?;
             groups.extend(page.target_groups().iter().map(target_group));
         }
@@ -110,7 +110,7 @@ impl Aws {
 
     /// The targets of a target group with their health; none when the group is gone.
     pub async fn target_health(&self, target_group_arn: &str) -> Result<Vec<Target>> {
-        match self.inner.elb.describe_target_health().target_group_arn(target_group_arn).send().await {
+        match Box::pin(self.inner.elb.describe_target_health().target_group_arn(target_group_arn).send()).await {
             Ok(answer) => Ok(answer.target_health_descriptions().iter().map(target).collect()),
             Err(error) if error.as_service_error().is_some_and(|error| error.is_target_group_not_found_exception()) => Ok(Vec::new()),
             Err(error) => Err(self.fault(&error, "elasticloadbalancing:DescribeTargetHealth")),
@@ -120,7 +120,7 @@ impl Aws {
     pub async fn listeners(&self, load_balancer_arn: &str) -> Result<Vec<Listener>> {
         let mut pages = self.inner.elb.describe_listeners().load_balancer_arn(load_balancer_arn).into_paginator().send();
         let mut listeners = Vec::new();
-        while let Some(page) = pages.next().await {
+        while let Some(page) = Box::pin(pages.next()).await {
             let page = page.map_err(|error| self.fault(&error, "elasticloadbalancing:DescribeListeners"))?;
             listeners.extend(page.listeners().iter().map(listener));
         }
@@ -132,7 +132,7 @@ impl Aws {
         let filters: Vec<TagFilter> = tags.iter().map(|(key, value)| TagFilter::builder().key(*key).values(*value).build()).collect();
         let mut pages = self.inner.tagging.get_resources().set_tag_filters(Some(filters)).into_paginator().send();
         let mut arns = Vec::new();
-        while let Some(page) = pages.next().await {
+        while let Some(page) = Box::pin(pages.next()).await {
             let page = page.map_err(|error| self.fault(&error, "tag:GetResources"))?;
             arns.extend(page.resource_tag_mapping_list().iter().filter_map(|found| found.resource_arn()).map(str::to_owned));
         }

@@ -64,7 +64,7 @@ impl Aws {
     /// When no Region is known, or `AWS_CA_BUNDLE` cannot be read.
     pub async fn connect(account: &Account, settings: &Settings) -> Result<Self> {
         crate::clients::install_crypto_provider();
-        let config = load(account, settings).await?;
+        let config = Box::pin(load(account, settings)).await?;
         let Some(region) = config.region().map(ToString::to_string) else {
             return Err(Fault::new(Code::AwsFailed, "no AWS Region is known").next("name it in the file (`cluster.region`) or with AWS_REGION"));
         };
@@ -93,7 +93,8 @@ impl Aws {
 
     /// The ARN that the credentials belong to.
     pub async fn caller_arn(&self) -> Result<String> {
-        let answer = self.inner.sts.get_caller_identity().send().await.map_err(|error| self.fault(&error, "sts:GetCallerIdentity"))?;
+        let answer = Box::pin(self.inner.sts.get_caller_identity().send()).await;
+        let answer = answer.map_err(|error| self.fault(&error, "sts:GetCallerIdentity"))?;
         Ok(answer.arn().unwrap_or_default().to_owned())
     }
 
@@ -106,7 +107,7 @@ impl Aws {
     async fn credentials(&self) -> Result<Credentials> {
         use aws_credential_types::provider::ProvideCredentials;
         let provider = self.inner.config.credentials_provider().ok_or_else(fault::no_credentials)?;
-        let found = tokio::time::timeout(OPERATION, provider.provide_credentials()).await;
+        let found = tokio::time::timeout(OPERATION, Box::pin(provider.provide_credentials())).await;
         let credentials = found.map_err(|_| fault::no_credentials())?.map_err(|error| fault::of_credentials(&error))?;
         secrets::learn(credentials.secret_access_key());
         secrets::learn(credentials.session_token().unwrap_or_default());

@@ -29,8 +29,8 @@ pub enum Access {
 pub struct EksAccess {
     /// `https://….eks.amazonaws.com`
     pub endpoint: String,
-    /// The cluster's own CA, PEM.
-    pub ca_pem: String,
+    /// The cluster's own CA: PEM in base64, as DescribeCluster gives it.
+    pub ca_data: String,
     pub token: TokenSource,
     /// A kubeconfig for child tools that exists already.
     pub kubeconfig: PathBuf,
@@ -47,7 +47,7 @@ pub(super) async fn prepare(access: Access, settings: &Settings) -> Result<Prepa
         Access::Eks(eks) => {
             let url = eks.endpoint.parse().map_err(|error| api_failed(format!("the cluster's endpoint `{}` is no URL: {error}", eks.endpoint)))?;
             let mut config = Config::new(url);
-            config.root_cert = Some(certificates(&eks.ca_pem)?);
+            config.root_cert = Some(certificates(&eks.ca_data)?);
             set_ways(&mut config, settings, None)?;
             Ok(Prepared { config, token: Some(eks.token), kubeconfig: eks.kubeconfig })
         }
@@ -86,10 +86,13 @@ fn set_ways(config: &mut Config, settings: &Settings, proxy: Option<String>) -> 
     Ok(())
 }
 
-fn certificates(pem: &str) -> Result<Vec<Vec<u8>>> {
+fn certificates(data: &str) -> Result<Vec<Vec<u8>>> {
+    use base64::Engine;
     use rustls_pki_types::CertificateDer;
     use rustls_pki_types::pem::PemObject;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).map(|der| der.map(|der| der.to_vec())).collect();
+    let pem = base64::engine::general_purpose::STANDARD.decode(data.trim());
+    let pem = pem.map_err(|error| api_failed(format!("the cluster's certificate authority is not base64: {error}")))?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).map(|der| der.map(|der| der.to_vec())).collect();
     match found {
         Ok(list) if !list.is_empty() => Ok(list),
         Ok(_) => Err(api_failed("the cluster's certificate authority holds no certificate")),
@@ -147,7 +150,7 @@ fn learn_secrets(user: &AuthInfo) {
 }
 
 /// Writes a file that only its owner can read, by temp and rename.
-pub(crate) fn write_private(path: &Path, content: &str) -> Result<()> {
+pub fn write_private(path: &Path, content: &str) -> Result<()> {
     use std::io::Write;
     let folder = path.parent().unwrap_or_else(|| Path::new("."));
     let write = || -> std::io::Result<()> {

@@ -17,7 +17,7 @@ use kube::client::ClientBuilder;
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource};
 
-pub use self::config::{Access, EksAccess};
+pub use self::config::{Access, EksAccess, write_private};
 pub use self::fault::fault;
 pub use self::objects::Applied;
 pub use self::rights::Right;
