@@ -4,6 +4,7 @@ mod runbook;
 mod shop;
 mod stale_root;
 mod support;
+mod teams;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -16,7 +17,8 @@ struct Scenario {
     run: fn(),
 }
 
-const SCENARIOS: [Scenario; 3] = [
+const SCENARIOS: [Scenario; 4] = [
+    Scenario { name: "teams", within: Duration::from_secs(60), run: teams::each_gets_its_load_balancer },
     Scenario { name: "runbook", within: Duration::from_secs(150), run: runbook::with_helm_4 },
     Scenario { name: "runbook-helm-3", within: Duration::from_secs(150), run: runbook::with_helm_3 },
     Scenario { name: "stale-root", within: Duration::from_secs(180), run: stale_root::after_a_reinstall },

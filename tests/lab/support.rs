@@ -171,6 +171,9 @@ fn up(command: &mut Command) -> Output {
 /// Which parts run (README.md, Profiles).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Profile {
+    /// The control plane, AWS and the load balancer controller, on loopback; nothing runs in pods.
+    Alb,
+    /// Everything: pods run, traffic flows.
     Full,
 }
 
@@ -187,6 +190,7 @@ impl Lab {
     pub(crate) fn up(profile: Profile, settings: &[(&str, &str)]) -> Self {
         clean().unwrap_or_else(|error| panic!("{error}"));
         let name = match profile {
+            Profile::Alb => "alb",
             Profile::Full => "full",
         };
         let output = up(kit_command("up.sh").args(["--profile", name]).envs(settings.iter().copied()));
@@ -253,6 +257,41 @@ impl Lab {
             })
             .collect();
         std::fs::write(self.run.join("images.json"), serde_json::Value::Object(images).to_string()).expect("the run folder can be written");
+    }
+
+    /// Runs Python with boto3's client `aws(service)` at hand, past the faults; what it leaves in `out`.
+    #[track_caller]
+    pub(crate) fn aws(&self, script: &str) -> serde_json::Value {
+        let head = format!("import boto3, json\ndef aws(service): return boto3.client(service, endpoint_url={:?})\n", self.env("LAB_MOTO_URL"));
+        let python = cache().join("venv/bin/python");
+        let text = self.exec(&[python.to_str().expect("UTF-8"), "-c", &format!("{head}{script}\nprint(json.dumps(out, default=str))")]);
+        serde_json::from_str(&text).expect("JSON")
+    }
+
+    /// Every load balancer as AWS describes it, with `Tags`, `Attributes`, `Listeners` and `TargetGroups`.
+    #[track_caller]
+    pub(crate) fn balancers(&self) -> Vec<serde_json::Value> {
+        const LOOK: &str = r#"
+elb = aws("elbv2")
+out = elb.describe_load_balancers()["LoadBalancers"]
+pairs = lambda items: {i["Key"]: i["Value"] for i in items}
+for b in out:
+    arn = b["LoadBalancerArn"]
+    b["Tags"] = pairs(elb.describe_tags(ResourceArns=[arn])["TagDescriptions"][0]["Tags"])
+    b["Attributes"] = pairs(elb.describe_load_balancer_attributes(LoadBalancerArn=arn)["Attributes"])
+    b["Listeners"] = sorted(elb.describe_listeners(LoadBalancerArn=arn)["Listeners"], key=lambda l: l["Port"])
+    b["TargetGroups"] = [g for g in elb.describe_target_groups()["TargetGroups"] if arn in g["LoadBalancerArns"]]
+"#;
+        match self.aws(LOOK) {
+            serde_json::Value::Array(balancers) => balancers,
+            other => panic!("no list: {other}"),
+        }
+    }
+
+    /// What provision.py made of the AWS account: `vpc`, `subnets`, `cert`, `nodes`.
+    pub(crate) fn account(&self) -> serde_json::Value {
+        let text = std::fs::read_to_string(self.run.join("aws.json")).expect("the profile has an AWS account");
+        serde_json::from_str(&text).expect("JSON")
     }
 
     /// What AWS answers from now on (faults.md); `[]` is no fault.
