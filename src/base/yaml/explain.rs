@@ -45,6 +45,7 @@ fn too_deep(source: &Source, line: usize, kind: &ErrorKind) -> Option<Finding> {
             | ErrorKind::InvalidIndentation
             | ErrorKind::ExpectedBlockMappingKey
             | ErrorKind::MappingKeyNotAllowed
+            | ErrorKind::CommentInterceptedScalar
             | ErrorKind::SimpleKeyExpected
             | ErrorKind::InvalidSimpleKey
             | ErrorKind::BlockSequenceEntryNotAllowed
@@ -52,6 +53,12 @@ fn too_deep(source: &Source, line: usize, kind: &ErrorKind) -> Option<Finding> {
     if !about_indent {
         return None;
     }
+    // A value with a comment behind it ends there: the line that goes on below is the wrong one.
+    let line = if *kind == ErrorKind::CommentInterceptedScalar {
+        (line + 1..source.line_count()).find(|&index| !is_blank(source.line(index)))?
+    } else {
+        line
+    };
     let (column, key) = key_of(source.line(line))?;
     let above = (0..line).rev().find(|&index| !is_blank(source.line(index)))?;
     let (key_column, first) = key_of(source.line(above))?;

@@ -212,7 +212,7 @@ fn conflicts(entries: &[Listed]) -> Vec<Finding> {
                 let place = listed.place(&pointer);
                 match seen.get(&key) {
                     Some((owner, first)) if owner.virtual_name != listed.entry.virtual_name => {
-                        let message = format!("`{host}` with the prefix `{prefix}` belongs to `{}` already", owner.virtual_name);
+                        let message = format!("`{host}` with the prefix `{prefix}` {CONFLICT} `{}`", owner.virtual_name);
                         let finding = Finding::error(place, message).also(first.clone(), "first given here", None);
                         findings.push(finding.hint("give each host and prefix to one entry"));
                     }
@@ -226,6 +226,14 @@ fn conflicts(entries: &[Listed]) -> Vec<Finding> {
     }
     findings
 }
+
+/// Is this the finding of two entries that claim the same host and prefix?
+pub fn is_conflict(finding: &Finding) -> bool {
+    finding.is_error() && finding.message.contains(CONFLICT)
+}
+
+/// In the message of every conflict, and of no other finding.
+const CONFLICT: &str = "belongs to another entry already:";
 
 fn each_host(listed: &Listed) -> impl Iterator<Item = (String, &str)> {
     let namespaces = listed.entry.namespaces.iter().enumerate();

@@ -2,7 +2,10 @@
 
 pub mod check;
 pub mod document;
+pub mod edit;
+pub mod file;
 pub mod hosts;
+pub mod plan;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::place::{Place, Places};
 
 pub use document::{Document, document, list};
+pub use edit::{Edited, Effect, diff, remove, upsert};
 pub use hosts::{PublicHost, public_hosts};
 
 /// The list's key where a file has none yet.
