@@ -1,6 +1,10 @@
 //! Services of the team: their manifests, how their rollout is judged, and what runs afterwards.
 
+pub mod around;
+pub mod evidence;
 pub mod image;
 pub mod manifests;
+pub mod mirror;
 pub mod rollout;
 pub mod sidecar;
+pub mod watch;

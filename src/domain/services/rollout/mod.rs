@@ -23,7 +23,7 @@ use crate::base::codes::Code;
 use crate::base::text;
 use crate::domain::services::rollout::history::History;
 use crate::domain::services::rollout::policy::Policy;
-use crate::domain::services::rollout::seen::{Container, Kind, Pod, Role, Snapshot, Strategy, Workload};
+use crate::domain::services::rollout::seen::{Container, Kind, Pod, Role, Snapshot, State, Strategy, Workload};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "verdict")]
@@ -135,7 +135,7 @@ impl Trouble {
         let words = format!("{kind} {}: {words}", container.name);
         Self {
             container: Some(container.name.clone()),
-            previous: container.restarts > 0 && container.last.is_some(),
+            previous: container.last.is_some() && !matches!(container.state, State::Terminated(_)),
             ..Self::of_pod(code, ripe, pod, words)
         }
     }

@@ -21,7 +21,8 @@ fn the_third_crash_is_a_crash_loop() {
     let mut verdicts = crashes(&mut play, "app", 3, 1);
     let trouble = failed(verdicts.pop().expect("third"), Code::CrashLoop);
     assert_eq!(trouble.line(), "app1-a: container app: ended 3 times since the apply, last with exit code 1");
-    assert!(trouble.previous, "the third instance's log is the newest; one before it exists");
+    assert!(!trouble.previous, "the instance that has just ended is the newest");
+    assert!(failed(play.still(25.0), Code::CrashLoop).previous, "while it waits for its restart it is the previous one");
     for early in verdicts {
         progressing(early);
     }

@@ -1,0 +1,125 @@
+//! Facts of the cluster that a verdict needs only in some states: autoscalers, istiod, young nodes, makers of missing Secrets.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Node};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::DynamicObject;
+use serde_json::Value;
+
+use crate::base::fault::Result;
+use crate::clients::kube::Cluster;
+use crate::domain::services::rollout::Questions;
+use crate::domain::services::rollout::seen::Around;
+
+/// A node this young may still be waiting for its registry credentials.
+const YOUNG: Duration = Duration::from_secs(120);
+
+/// What makes Secrets and ConfigMaps: API version, kind, and where it says the name it makes.
+const MAKERS: [(&str, &str, &[&str]); 5] = [
+    ("external-secrets.io/v1", "ExternalSecret", &["/spec/target/name", "/metadata/name"]),
+    ("external-secrets.io/v1beta1", "ExternalSecret", &["/spec/target/name", "/metadata/name"]),
+    ("bitnami.com/v1alpha1", "SealedSecret", &["/spec/template/metadata/name", "/metadata/name"]),
+    ("cert-manager.io/v1", "Certificate", &["/spec/secretName"]),
+    ("secrets-store.csi.x-k8s.io/v1", "SecretProviderClass", &[]),
+];
+
+/// Asks each question once; what may change is asked again after [`Answers::forget_what_changes`].
+#[derive(Debug, Default)]
+pub struct Answers {
+    around: Around,
+    istiod: bool,
+    makers: BTreeSet<String>,
+    nodes: BTreeSet<String>,
+}
+
+impl Answers {
+    pub fn around(&self) -> &Around {
+        &self.around
+    }
+
+    pub fn forget_what_changes(&mut self) {
+        self.istiod = false;
+        self.makers.clear();
+    }
+
+    /// What cannot be read stays unknown, which makes the verdict more patient.
+    pub async fn answer(&mut self, cluster: &Cluster, namespace: &str, questions: &Questions) {
+        if questions.autoscaler && self.around.autoscaler.is_none() {
+            self.around.autoscaler = has_autoscaler(cluster).await.ok();
+        }
+        if questions.istiod && !self.istiod {
+            self.istiod = true;
+            self.around.istiod_available = istiod_available(cluster).await.ok();
+        }
+        for node in &questions.nodes {
+            if self.nodes.insert(node.clone()) && is_young(cluster, node).await.unwrap_or(false) {
+                self.around.young_nodes.push(node.clone());
+            }
+        }
+        for name in &questions.missing {
+            if self.makers.insert(name.clone()) {
+                match maker(cluster, namespace, name).await {
+                    Some(maker) => drop(self.around.makers.insert(name.clone(), maker)),
+                    None => drop(self.around.makers.remove(name)),
+                }
+            }
+        }
+    }
+}
+
+async fn has_autoscaler(cluster: &Cluster) -> Result<bool> {
+    let status: Option<ConfigMap> = cluster.get("kube-system", "cluster-autoscaler-status").await?;
+    if status.is_some() {
+        return Ok(true);
+    }
+    for version in ["karpenter.sh/v1", "karpenter.sh/v1beta1"] {
+        // Auto Mode brings Karpenter's NodePools too.
+        if !cluster.list_objects(version, "NodePool", "", "").await?.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+async fn istiod_available(cluster: &Cluster) -> Result<bool> {
+    let planes: Vec<Deployment> = cluster.list("", "app=istiod").await?;
+    Ok(planes.iter().any(|d| d.status.as_ref().and_then(|s| s.available_replicas).unwrap_or(0) > 0))
+}
+
+async fn is_young(cluster: &Cluster, name: &str) -> Result<bool> {
+    let node: Option<Node> = cluster.get("", name).await?;
+    let created = node.and_then(|n| n.metadata.creation_timestamp);
+    Ok(created.is_some_and(|at| Duration::try_from(Timestamp::now().duration_since(at.0)).is_ok_and(|age| age < YOUNG)))
+}
+
+async fn maker(cluster: &Cluster, namespace: &str, name: &str) -> Option<String> {
+    for (version, kind, pointers) in MAKERS {
+        for object in cluster.list_objects(version, kind, namespace, "").await.unwrap_or_default() {
+            let value = serde_json::to_value(&object).unwrap_or_default();
+            let by_class = || {
+                let objects = value.pointer("/spec/secretObjects").and_then(Value::as_array);
+                objects.into_iter().flatten().any(|o| o.get("secretName").and_then(Value::as_str) == Some(name))
+            };
+            let target = pointers.iter().find_map(|pointer| value.pointer(pointer)).and_then(Value::as_str);
+            if target == Some(name) || (pointers.is_empty() && by_class()) {
+                return Some(described(kind, &object, &value));
+            }
+        }
+    }
+    None
+}
+
+/// `ExternalSecret db (Ready False: SecretSyncedError: could not get provider client)`
+fn described(kind: &str, object: &DynamicObject, value: &Value) -> String {
+    let name = object.metadata.name.as_deref().unwrap_or_default();
+    let conditions = value.pointer("/status/conditions").and_then(Value::as_array);
+    let text = |condition: &Value, key: &str| condition.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let ready = conditions.into_iter().flatten().find(|c| matches!(text(c, "type").as_str(), "Ready" | "Synced"));
+    match ready {
+        Some(c) => format!("{kind} {name} ({} {}: {}: {})", text(c, "type"), text(c, "status"), text(c, "reason"), text(c, "message")),
+        None => format!("{kind} {name}"),
+    }
+}

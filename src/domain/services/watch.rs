@@ -1,0 +1,379 @@
+//! Follows a workload to the verdict on its rollout: watches for speed, lists of our own every ten seconds as the truth.
+//!
+//! Beside the watches a minute of waiting costs at most ten calls: pods are listed every ten seconds, the rest once a minute.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Event, Pod};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::base::codes::Code;
+use crate::base::fault::{Fault, Result};
+use crate::base::place::Place;
+use crate::base::wait::{self, Patience, Poll};
+use crate::clients::kube::Cluster;
+use crate::domain::services::mirror::{Choice, Mirror};
+use crate::domain::services::rollout::convert::{self, Object, Revisions};
+use crate::domain::services::rollout::policy::Policy;
+use crate::domain::services::rollout::seen::{Around, Kind, Snapshot};
+use crate::domain::services::rollout::{Questions, Rollout, Verdict};
+use crate::domain::services::{around, evidence};
+
+/// How often the truth is asked for.
+const TRUTH_EVERY: Duration = Duration::from_secs(10);
+/// How often time alone is judged, without a call.
+const JUDGE_EVERY: Duration = Duration::from_millis(200);
+/// A truth older than this is none: the API server was not reachable.
+const STALE: Duration = Duration::from_secs(35);
+/// Events of one workload that are looked at, the newest.
+const MOST_EVENTS: usize = 100;
+
+/// A workload of ours, and where it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub kind: Kind,
+    pub namespace: String,
+    pub name: String,
+    pub place: Option<Place>,
+}
+
+impl Target {
+    /// `deployment app1 in prod`
+    pub fn title(&self) -> String {
+        format!("{} {} in {}", self.kind.word(), self.name, self.namespace)
+    }
+}
+
+/// The first observation of a rollout: `replay` starts with it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Start {
+    pub policy: Policy,
+    pub before: Snapshot,
+}
+
+/// What is heard of a rollout while it is followed.
+#[derive(Debug)]
+pub enum Heard<'a> {
+    /// What is missing now.
+    Progress(&'a str),
+    /// `rollout-start` with a [`Start`], `rollout` with each [`Snapshot`] that differs from the one before, `rollout-deadline` with the last.
+    Observed(&'static str, Value),
+}
+
+/// How a rollout ended well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Success {
+    /// `2/2 ready`
+    pub note: String,
+    pub warnings: Vec<String>,
+    pub last: Snapshot,
+}
+
+/// A workload that is being watched, from before the apply on. Dropping it ends its watches.
+pub struct Follower {
+    target: Target,
+    cluster: Cluster,
+    policy: Policy,
+    copies: Arc<Copies>,
+    before: Snapshot,
+    notify: Arc<Notify>,
+}
+
+/// Copies of the objects that a verdict needs.
+struct Copies {
+    target: Target,
+    cluster: Cluster,
+    notify: Arc<Notify>,
+    workload: Workload,
+    pods: Mutex<Option<PodCopies>>,
+    events: Mirror<Event>,
+}
+
+/// What is found by the workload's selector, which is known once it exists.
+#[derive(Clone)]
+struct PodCopies {
+    pods: Arc<Mirror<Pod>>,
+    sets: Option<Arc<Mirror<ReplicaSet>>>,
+    revisions: Option<Arc<Mirror<ControllerRevision>>>,
+}
+
+enum Workload {
+    Deployment(Mirror<Deployment>),
+    StatefulSet(Mirror<StatefulSet>),
+    DaemonSet(Mirror<DaemonSet>),
+    Job(Mirror<Job>),
+    Pod(Mirror<Pod>),
+}
+
+/// What the lists in the background found out.
+#[derive(Default)]
+struct Truth {
+    around: Around,
+    questions: Questions,
+    /// A fault that no waiting mends.
+    fatal: Option<Fault>,
+    trouble: Option<(Instant, Fault)>,
+    silent: u32,
+}
+
+impl Follower {
+    /// Looks at the workload before the apply and begins to watch it.
+    pub async fn start(cluster: &Cluster, target: Target, policy: Policy) -> Result<Self> {
+        let notify = Arc::new(Notify::new());
+        let copies = Arc::new(Copies::new(cluster, &target, &notify));
+        copies.list_all().await?;
+        let before = copies.snapshot(&policy, &Around::default());
+        Ok(Self { target, cluster: cluster.clone(), policy, copies, before, notify })
+    }
+
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// As it was before the apply.
+    pub fn before(&self) -> &Snapshot {
+        &self.before
+    }
+
+    /// Follows the rollout to its verdict, for at most `limit`.
+    ///
+    /// # Errors
+    /// The verdict's fault with all its evidence, or that the API server could not be asked.
+    pub async fn finish(&self, limit: Duration, hear: &(dyn Fn(Heard) + Sync)) -> Result<Success> {
+        hear(Heard::Observed("rollout-start", json(&Start { policy: self.policy.clone(), before: self.before.clone() })));
+        // What was applied is certainly in a list that is asked for after it; the watch may be behind.
+        self.copies.list_workload().await?;
+        self.copies.list_pods().await?;
+        let truth = Arc::new(Mutex::new(Truth::default()));
+        let asked = Arc::new(Notify::new());
+        let background = keep_true(Arc::clone(&self.copies), Arc::clone(&truth), Arc::clone(&self.notify), Arc::clone(&asked));
+        let _background = AbortOnDropHandle::new(tokio::spawn(background));
+        let rollout = Mutex::new((Rollout::new(self.policy.clone(), &self.before), None::<Snapshot>));
+        let look = || async {
+            let (around, fatal, silent) = {
+                let truth = lock(&truth);
+                (truth.around.clone(), truth.fatal.clone(), truth.silent >= 2)
+            };
+            if let Some(fault) = fatal {
+                return Err(fault);
+            }
+            let snapshot = self.copies.snapshot(&self.policy, &around);
+            let mut state = lock(&rollout);
+            let verdict = state.0.observe(&snapshot);
+            if state.1.as_ref().is_none_or(|last| !last.same_as(&snapshot)) || !matches!(verdict, Verdict::Progressing { .. }) {
+                hear(Heard::Observed("rollout", json(&snapshot)));
+                let questions = state.0.questions(&snapshot);
+                if questions != Questions::default() {
+                    lock(&truth).questions = questions;
+                    asked.notify_one();
+                }
+            }
+            state.1 = Some(snapshot.clone());
+            Ok(match verdict {
+                Verdict::Ready { note, warnings } => Poll::Ready(Ok(Success { note, warnings, last: snapshot })),
+                Verdict::Failed(trouble) => Poll::Ready(Err((trouble, snapshot))),
+                Verdict::Progressing { reason } if silent => Poll::NotYet(format!("{reason} (the watch is silent, judging from lists)")),
+                Verdict::Progressing { reason } => Poll::NotYet(reason),
+            })
+        };
+        let ended = wait::until(Patience::new(limit, JUDGE_EVERY), |reason| hear(Heard::Progress(reason)), || self.notify.notified(), look).await;
+        let (rollout, last) = rollout.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let (trouble, snapshot) = match ended {
+            Ok(Ok(success)) => return Ok(success),
+            Ok(Err(failed)) => failed,
+            Err(error) => {
+                let snapshot = last.unwrap_or_else(|| self.before.clone());
+                let unreachable = lock(&truth).trouble.clone().filter(|(since, _)| since.elapsed() > STALE).map(|(_, fault)| fault);
+                let mut timed_out = false;
+                let fault = error.into_fault(|_| {
+                    timed_out = true;
+                    unreachable.clone().unwrap_or_else(|| Fault::new(Code::RolloutTimeout, ""))
+                });
+                if !timed_out || unreachable.is_some() {
+                    return Err(fault);
+                }
+                hear(Heard::Observed("rollout-deadline", json(&snapshot)));
+                (rollout.at_deadline(&snapshot), snapshot)
+            }
+        };
+        Err(evidence::fault(&self.cluster, &self.target, &rollout, &snapshot, &trouble, limit).await)
+    }
+}
+
+/// Lists at intervals, and answers what the judge wants to know.
+async fn keep_true(copies: Arc<Copies>, truth: Arc<Mutex<Truth>>, notify: Arc<Notify>, asked: Arc<Notify>) {
+    let mut ticks = tokio::time::interval_at(Instant::now() + TRUTH_EVERY, TRUTH_EVERY);
+    let mut answers = around::Answers::default();
+    for tick in 1_u64.. {
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => break,
+                () = asked.notified() => {
+                    let questions = lock(&truth).questions.clone();
+                    answers.answer(&copies.cluster, &copies.target.namespace, &questions).await;
+                    lock(&truth).around = answers.around().clone();
+                    notify.notify_one();
+                }
+            }
+        }
+        answers.forget_what_changes();
+        let silent = lock(&truth).silent >= 2;
+        let mut found = copies.list_pods().await;
+        for (turn, due) in [tick % 6 == 0, tick % 6 == 3, tick % 6 == 3].into_iter().enumerate() {
+            let missed = match (&found, due || silent, turn) {
+                (Err(_), _, _) | (_, false, _) => continue,
+                (_, _, 0) => copies.list_workload().await,
+                (_, _, 1) => copies.list_revisions().await,
+                _ => copies.list_events().await,
+            };
+            found = match (found, missed) {
+                (Ok(a), Ok(b)) => Ok(a || b),
+                (_, Err(fault)) | (Err(fault), _) => Err(fault),
+            };
+        }
+        let mut truth = lock(&truth);
+        match found {
+            // Once may be a race between the two; twice is a watch that says nothing.
+            Ok(missed) => (truth.silent, truth.trouble) = (if missed { truth.silent + 1 } else { 0 }, None),
+            Err(fault) if matches!(fault.code, Code::Unauthorized | Code::Forbidden) => truth.fatal = Some(fault),
+            Err(fault) => {
+                let since = truth.trouble.take().map_or_else(Instant::now, |(since, _)| since);
+                truth.trouble = Some((since, fault));
+            }
+        }
+        drop(truth);
+        asked.notify_one();
+        notify.notify_one();
+    }
+}
+
+impl Copies {
+    fn new(cluster: &Cluster, target: &Target, notify: &Arc<Notify>) -> Self {
+        let one = Choice { namespace: target.namespace.clone(), fields: format!("metadata.name={}", target.name), ..Choice::default() };
+        let workload = match target.kind {
+            Kind::Deployment => Workload::Deployment(Mirror::start(cluster, one, Arc::clone(notify))),
+            Kind::StatefulSet => Workload::StatefulSet(Mirror::start(cluster, one, Arc::clone(notify))),
+            Kind::DaemonSet => Workload::DaemonSet(Mirror::start(cluster, one, Arc::clone(notify))),
+            Kind::Job => Workload::Job(Mirror::start(cluster, one, Arc::clone(notify))),
+            Kind::Pod => Workload::Pod(Mirror::start(cluster, one, Arc::clone(notify))),
+        };
+        let all = Choice { namespace: target.namespace.clone(), ..Choice::default() };
+        let events = Mirror::start(cluster, all, Arc::clone(notify));
+        Self { target: target.clone(), cluster: cluster.clone(), notify: Arc::clone(notify), workload, pods: Mutex::default(), events }
+    }
+
+    async fn list_all(&self) -> Result<()> {
+        self.list_workload().await?;
+        self.list_pods().await?;
+        self.list_revisions().await?;
+        self.list_events().await?;
+        Ok(())
+    }
+
+    async fn list_workload(&self) -> Result<bool> {
+        match &self.workload {
+            Workload::Deployment(m) => m.relist().await,
+            Workload::StatefulSet(m) => m.relist().await,
+            Workload::DaemonSet(m) => m.relist().await,
+            Workload::Job(m) => m.relist().await,
+            Workload::Pod(m) => m.relist().await,
+        }
+    }
+
+    async fn list_pods(&self) -> Result<bool> {
+        match self.selected() {
+            Some(copies) => copies.pods.relist().await,
+            None => Ok(false),
+        }
+    }
+
+    async fn list_revisions(&self) -> Result<bool> {
+        let Some(copies) = self.selected() else { return Ok(false) };
+        let mut missed = false;
+        if let Some(sets) = &copies.sets {
+            missed |= sets.relist().await?;
+        }
+        if let Some(revisions) = &copies.revisions {
+            missed |= revisions.relist().await?;
+        }
+        Ok(missed)
+    }
+
+    /// Without the right to read events the verdict is slower, not impossible.
+    async fn list_events(&self) -> Result<bool> {
+        match self.events.relist().await {
+            Err(fault) if fault.code == Code::Forbidden => Ok(false),
+            other => other,
+        }
+    }
+
+    fn object(&self) -> Option<Object> {
+        Some(match &self.workload {
+            Workload::Deployment(m) => Object::Deployment(Box::new(m.objects().pop()?)),
+            Workload::StatefulSet(m) => Object::StatefulSet(Box::new(m.objects().pop()?)),
+            Workload::DaemonSet(m) => Object::DaemonSet(Box::new(m.objects().pop()?)),
+            Workload::Job(m) => Object::Job(Box::new(m.objects().pop()?)),
+            Workload::Pod(m) => Object::Pod(Box::new(m.objects().pop()?)),
+        })
+    }
+
+    /// The copies that the selector finds; made as soon as the workload is there.
+    fn selected(&self) -> Option<PodCopies> {
+        let mut copies = lock(&self.pods);
+        if copies.is_none() {
+            let labels = self.object()?.selector()?;
+            let choice = || Choice { namespace: self.target.namespace.clone(), labels: labels.clone(), ..Choice::default() };
+            let kind = self.target.kind;
+            *copies = Some(PodCopies {
+                pods: Arc::new(Mirror::start(&self.cluster, choice(), Arc::clone(&self.notify))),
+                sets: (kind == Kind::Deployment).then(|| Arc::new(Mirror::start(&self.cluster, choice(), Arc::clone(&self.notify)))),
+                revisions: (kind == Kind::DaemonSet).then(|| Arc::new(Mirror::start(&self.cluster, choice(), Arc::clone(&self.notify)))),
+            });
+        }
+        copies.clone()
+    }
+
+    fn snapshot(&self, policy: &Policy, around: &Around) -> Snapshot {
+        let mut snapshot = Snapshot { at: Timestamp::now(), workload: None, pods: Vec::new(), events: Vec::new(), around: around.clone() };
+        let Some(object) = self.object() else { return snapshot };
+        let selected = self.selected();
+        let revisions = Revisions {
+            sets: selected.as_ref().and_then(|s| s.sets.as_ref()).map(|m| m.objects()).unwrap_or_default(),
+            revisions: selected.as_ref().and_then(|s| s.revisions.as_ref()).map(|m| m.objects()).unwrap_or_default(),
+        };
+        let workload = object.workload(&revisions);
+        let pods = match &object {
+            Object::Pod(pod) => vec![(**pod).clone()],
+            _ => selected.map(|s| s.pods.objects()).unwrap_or_default(),
+        };
+        snapshot.pods = object.pods(&pods, &revisions, &workload.revision, policy);
+        let is_ours = |kind: &str, name: &str| match kind {
+            "Pod" => snapshot.pods.iter().any(|p| p.name == name),
+            "ReplicaSet" => name == workload.revision,
+            "PersistentVolumeClaim" => snapshot.pods.iter().any(|p| p.claims.iter().any(|c| c == name)),
+            _ => name == workload.name && kind == format!("{:?}", workload.kind),
+        };
+        let mut events: Vec<_> = self.events.objects().iter().map(convert::event).filter(|e| is_ours(&e.kind, &e.name)).collect();
+        events.sort_by(|a, b| (a.last, &a.uid).cmp(&(b.last, &b.uid)));
+        let older = events.len().saturating_sub(MOST_EVENTS);
+        snapshot.events = events.split_off(older);
+        snapshot.workload = Some(workload);
+        snapshot
+    }
+}
+
+fn json(value: &impl Serialize) -> Value {
+    serde_json::to_value(value).unwrap_or_default()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
