@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::base::fault::Fault;
 use crate::base::text::{count, seconds};
@@ -121,7 +122,7 @@ fn entry(out: &mut String, case: &CaseResult, environment: &str, open: bool) {
         "<b class=\"{class}\">{word}</b><span>{stage}{service}{} <span class=\"note\">{}</span></span><span class=\"dim\">{}</span>",
         esc(&end.case.name, 250),
         esc(note, 300),
-        seconds(end.seconds)
+        if end.seconds < Duration::from_millis(50) { String::new() } else { seconds(end.seconds) }
     );
     let details = details(case, environment);
     let _infallible = if details.is_empty() {

@@ -4,8 +4,8 @@
 //! killed outright leaves a file that tells the truth. Never nested, never empty.
 //!
 //! quick-junit is the model; `report::text` filters before it, because its own filter lets U+FFFE pass and drops tabs. The other
-//! candidate, junit-report 0.9.0, writes ill-formed XML for ANSI sequences, NUL and U+FFFE and has no properties, no retries, no case
-//! time stamps and no `line`.
+//! candidate, junit-report (0.9.1, the newest, tried on 2026-11-23), still writes ill-formed XML for ANSI sequences, control characters and
+//! U+FFFE everywhere and for `]]>` in output, and has no properties, no retries, no case time stamps and no `line`.
 
 mod case;
 

@@ -1,5 +1,5 @@
 //! A terminal recording as SVG: recorded console lines with their times become one self-contained, animated picture, without script
-//! or asset. Where animation is unwanted (`prefers-reduced-motion`) or unknown, the last screen stands still.
+//! or asset. A reader that knows no animation shows the last screen.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -26,9 +26,9 @@ struct Span {
 
 /// The picture of `lines`: each with the time since the start at which it was printed, and with ANSI colours.
 pub fn svg(lines: &[(Duration, String)]) -> String {
-    let rows: Vec<Vec<Span>> = lines.iter().map(|(_, line)| spans(line)).collect();
-    let (shown, total) = timeline(lines.iter().map(|(at, _)| *at));
-    let height = BAR + 2.0 * PAD + CELL.1 * lines.len().clamp(1, ROWS) as f64;
+    let (rows, times): (Vec<Vec<Span>>, Vec<Duration>) = lines.iter().flat_map(|(at, line)| rows(line).into_iter().map(|row| (row, *at))).unzip();
+    let (shown, total) = timeline(times.into_iter());
+    let height = BAR + 2.0 * PAD + CELL.1 * rows.len().clamp(1, ROWS) as f64;
     let wide = 2.0 * PAD + CELL.0 * COLUMNS as f64;
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {wide:.0} {height:.0}\" width=\"{wide:.0}\" height=\"{height:.0}\" role=\"img\" aria-label=\"a run of meshstep\">\n\
@@ -38,7 +38,7 @@ pub fn svg(lines: &[(Duration, String)]) -> String {
          <clipPath id=\"screen\"><rect y=\"{BAR}\" width=\"{wide:.0}\" height=\"{:.0}\"/></clipPath>\n",
         height - BAR - PAD / 2.0
     );
-    let overflow = lines.len().saturating_sub(ROWS);
+    let overflow = rows.len().saturating_sub(ROWS);
     let lift = -(overflow as f64) * CELL.1;
     let _infallible = write!(out, "<g clip-path=\"url(#screen)\"><g class=\"roll\" transform=\"translate(0 {lift:.0})\">");
     if overflow > 0 {
@@ -59,7 +59,7 @@ pub fn svg(lines: &[(Duration, String)]) -> String {
 }
 
 const STYLE: &str = "text{font:13px ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace;fill:#d7dde4}.bg{fill:#11161c}\
-.b{font-weight:700}.d{opacity:.6}.c31{fill:#ff7b72}.c32{fill:#56d364}.c33{fill:#e3b341}.c34{fill:#79c0ff}.c35{fill:#d2a8ff}.c36{fill:#56d4dd}";
+.b{font-weight:700}.d{fill:#8b949e}.c31{fill:#ff7b72}.c32{fill:#56d364}.c33{fill:#e3b341}.c34{fill:#79c0ff}.c35{fill:#d2a8ff}.c36{fill:#56d4dd}";
 
 /// When each line appears, with pauses shortened, and how long the whole takes.
 fn timeline(times: impl Iterator<Item = Duration>) -> (Vec<Duration>, Duration) {
@@ -95,9 +95,9 @@ fn scroll(shown: &[Duration], total: Duration) -> String {
     )
 }
 
-/// A line's pieces by style; of escape sequences only colours and weights count. Cut where the picture ends.
-fn spans(line: &str) -> Vec<Span> {
-    let mut spans: Vec<Span> = Vec::new();
+/// A line's pieces by style, broken as a terminal breaks it; of escape sequences only colours and weights count.
+fn rows(line: &str) -> Vec<Vec<Span>> {
+    let mut rows: Vec<Vec<Span>> = vec![Vec::new()];
     let (mut class, mut used) = (String::new(), 0);
     let mut chars = line.chars();
     while let Some(c) = chars.next() {
@@ -109,16 +109,19 @@ fn spans(line: &str) -> Vec<Span> {
         if c.is_control() {
             continue;
         }
-        used += width(c.encode_utf8(&mut [0; 4]));
+        let columns = width(c.encode_utf8(&mut [0; 4]));
+        used += columns;
         if used > COLUMNS {
-            break;
+            rows.push(Vec::new());
+            used = columns;
         }
-        match spans.last_mut() {
+        let row = rows.last_mut().expect("there is always a row");
+        match row.last_mut() {
             Some(last) if last.class == class => last.text.push(c),
-            _ => spans.push(Span { text: c.to_string(), class: class.clone() }),
+            _ => row.push(Span { text: c.to_string(), class: class.clone() }),
         }
     }
-    spans
+    rows
 }
 
 /// `1;31` as `b c31`.
@@ -140,7 +143,7 @@ mod tests {
     use super::*;
 
     fn recording(n: u64) -> Vec<(Duration, String)> {
-        (0..n).map(|n| (Duration::from_secs(n), format!("\u{1b}[1;31m✗ FAILED\u{1b}[0m <case> & \u{1b}[2m{n}\u{1b}[0m{}", "x".repeat(200)))).collect()
+        (0..n).map(|n| (Duration::from_secs(n), format!("\u{1b}[1;31m✗ FAILED\u{1b}[0m <case> & \u{1b}[2m{n}\u{1b}[0m{}", "x".repeat(50)))).collect()
     }
 
     #[test]
@@ -161,10 +164,11 @@ mod tests {
     }
 
     #[test]
-    fn colours_become_classes_and_lines_end_at_the_edge() {
-        let all = spans("\u{1b}[1;31mbad\u{1b}[0m plain \u{1b}[2mdim");
-        let got: Vec<(&str, &str)> = all.iter().map(|span| (span.text.as_str(), span.class.as_str())).collect();
+    fn colours_become_classes_and_lines_break_at_the_edge() {
+        let all = rows("\u{1b}[1;31mbad\u{1b}[0m plain \u{1b}[2mdim");
+        let got: Vec<(&str, &str)> = all[0].iter().map(|span| (span.text.as_str(), span.class.as_str())).collect();
         assert_eq!(got, [("bad", "b c31"), (" plain ", ""), ("dim", "d")]);
-        assert_eq!(spans(&"x".repeat(500))[0].text.len(), COLUMNS);
+        let lengths: Vec<usize> = rows(&"x".repeat(250)).iter().map(|row| row[0].text.len()).collect();
+        assert_eq!(lengths, [COLUMNS, COLUMNS, 250 - 2 * COLUMNS]);
     }
 }

@@ -12,6 +12,9 @@ pub const CAP: usize = 16 * 1024;
 /// `text` without ANSI sequences, control characters (line breaks stay, a tab becomes four spaces), invisible direction marks and
 /// what XML 1.0 forbids.
 pub fn clean(text: &str) -> String {
+    if text.bytes().all(|b| matches!(b, b'\n' | b' '..=b'~')) {
+        return text.to_owned();
+    }
     let text = strip_ansi(text);
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars().peekable();
@@ -35,6 +38,9 @@ fn is_hostile(c: char) -> bool {
 
 /// `text` as one clean line of at most `max` characters.
 pub fn line(text: &str, max: usize) -> String {
+    if text.len() <= max && text.bytes().all(|b| matches!(b, b' '..=b'~')) && !text.contains("  ") {
+        return text.trim().to_owned();
+    }
     // A line of `max` characters never needs more than this of the original, however large that is.
     let start = prefix(text, max.saturating_mul(16).saturating_add(4096));
     let line = one_line(&clean(start));
