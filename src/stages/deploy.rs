@@ -1,9 +1,32 @@
 //! Stage `deploy`: each service, namespace by namespace, to a proven end.
 
+use async_trait::async_trait;
+use k8s_openapi::api::core::v1::{Namespace, Service as KubeService};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
-use crate::stages::Seconds;
+use crate::base::codes::Code;
+use crate::base::fault::{Fault, Result};
+use crate::base::names::ObjectName;
+use crate::base::place::Place;
+use crate::base::text;
+use crate::clients::kube::{Applied as KubeApplied, Cluster};
+use crate::domain::releases::argv::Wanted;
+use crate::domain::releases::compare;
+use crate::domain::releases::helm::Helm;
+use crate::domain::releases::parse::Status;
+use crate::domain::releases::plan::{self, Applied, Permit};
+use crate::domain::services::apply::{self, Change};
+use crate::domain::services::image;
+use crate::domain::services::manifests::{self, Manifest};
+use crate::domain::services::proof::{self, Sidecars};
+use crate::domain::services::rollout::policy::Policy;
+use crate::domain::services::rollout::seen::{Kind, Pod};
+use crate::domain::services::watch::{Follower, Heard, Success, Target};
+use crate::engine::record::{Case, CaseBuilder, Done};
+use crate::engine::{Ctx, Readiness, Stage};
+use crate::stages::{Seconds, Shared};
 
 /// An item of `services:`. Either `chart` or `manifests`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -51,6 +74,26 @@ pub struct NamespaceValues {
     pub create: bool,
 }
 
+impl ServiceNamespace {
+    pub fn name(&self) -> &str {
+        match self {
+            ServiceNamespace::Name(name) => name,
+            ServiceNamespace::WithValues(namespace) => &namespace.name,
+        }
+    }
+
+    pub fn values(&self) -> &[String] {
+        match self {
+            ServiceNamespace::Name(_) => &[],
+            ServiceNamespace::WithValues(namespace) => &namespace.values,
+        }
+    }
+
+    pub fn create(&self) -> bool {
+        matches!(self, ServiceNamespace::WithValues(namespace) if namespace.create)
+    }
+}
+
 /// What happens to a service whose rollout failed, after the evidence is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -66,4 +109,490 @@ fn default_namespaces() -> Vec<ServiceNamespace> {
 
 fn default_timeout() -> Seconds {
     Seconds::from_secs(300)
+}
+
+/// Each service, namespace by namespace; the next namespace only after the one before is proven.
+pub struct DeployStage;
+
+#[async_trait]
+impl Stage<Shared> for DeployStage {
+    fn id(&self) -> &'static str {
+        "deploy"
+    }
+
+    async fn check(&self, ctx: &Ctx<Shared>) -> Result<Readiness> {
+        let shared = &ctx.shared;
+        if shared.pipeline.services.is_empty() {
+            return Ok(Readiness::Skip("no services: section in the file".to_owned()));
+        }
+        let mut chosen = 0;
+        for (index, service) in chosen_services(shared) {
+            chosen += 1;
+            // What is wrong with the files is said before anything is touched.
+            files_are_there(shared, index, service)?;
+            if let Some(file) = &service.manifests {
+                for namespace in service.namespaces.iter().filter(|n| shared.filters.namespace(n.name())) {
+                    read_manifests(shared, index, service, file, namespace.name())?;
+                }
+            }
+        }
+        Ok(if chosen == 0 { Readiness::Skip("no service of the file is chosen by --service".to_owned()) } else { Readiness::Ready })
+    }
+
+    async fn apply(&self, ctx: &Ctx<Shared>) -> Result<()> {
+        let cluster = ctx.shared.cluster().await?;
+        let uses_charts = chosen_services(&ctx.shared).any(|(_, service)| service.chart.is_some());
+        let helm = if uses_charts { Some(Helm::open(&ctx.shared.tools, cluster.kubeconfig()).await?) } else { None };
+        for (index, service) in chosen_services(&ctx.shared) {
+            let mut needs: Option<String> = None;
+            let namespaces = service.namespaces.iter().enumerate().filter(|(_, n)| ctx.shared.filters.namespace(n.name()));
+            for (at, namespace) in namespaces {
+                let step = Step { ctx, cluster: &cluster, helm: helm.as_ref(), index, at, service, namespace };
+                match &needs {
+                    Some(reason) => step.case(step.first_case()).skip(reason),
+                    None => needs = step.run().await.err(),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn chosen_services(shared: &Shared) -> impl Iterator<Item = (usize, &Service)> {
+    shared.pipeline.services.iter().enumerate().filter(|(_, service)| shared.filters.service(&service.name))
+}
+
+/// One service in one namespace.
+struct Step<'a> {
+    ctx: &'a Ctx<Shared>,
+    cluster: &'a Cluster,
+    helm: Option<&'a Helm>,
+    index: usize,
+    at: usize,
+    service: &'a Service,
+    namespace: &'a ServiceNamespace,
+}
+
+/// What was put into the namespace.
+struct Put {
+    followers: Vec<Follower>,
+    /// Names of the Services among the objects.
+    services: Vec<String>,
+    changed: bool,
+    back: Back,
+}
+
+/// The way back to what was there before.
+enum Back {
+    Nowhere(String),
+    Revision(u32),
+    Objects(Vec<Change>),
+}
+
+impl Step<'_> {
+    fn first_case(&self) -> String {
+        let verb = if self.service.chart.is_some() { "helm upgrade" } else { "apply" };
+        format!("{verb} {}", self.namespace.name())
+    }
+
+    fn case(&self, name: impl Into<String>) -> CaseBuilder {
+        self.ctx.record.case(name).service(&self.service.name).place(self.place())
+    }
+
+    fn place(&self) -> Option<&Place> {
+        self.ctx.shared.place(&format!("/services/{}/namespaces/{}", self.index, self.at))
+    }
+
+    fn named(&self, what: &str) -> String {
+        format!("{what} {}", self.namespace.name())
+    }
+
+    /// `Err`: the reason why the namespaces after this one are skipped.
+    async fn run(&self) -> std::result::Result<(), String> {
+        let failed = |case: &str| format!("needs {case} (failed)");
+        let first = self.first_case();
+        let put = self.case(&first).run(|case| self.put(case)).await.ok_or_else(|| failed(&first))?;
+        if self.ctx.dry_run {
+            return Ok(());
+        }
+        let rollout = self.named("rollout");
+        let Some(done) = self.case(&rollout).run(|case| self.rollout(&put, case)).await else {
+            self.roll_back(put).await;
+            return Err(failed(&rollout));
+        };
+        for what in [Proof::Image, Proof::Sidecar, Proof::Endpoints, Proof::Answer] {
+            let name = self.named(what.word());
+            let faults = self.ctx.record.faults().len();
+            self.case(&name).run(|case| self.prove(what, &put, &done, case)).await;
+            if self.ctx.record.faults().len() > faults {
+                return Err(failed(&name));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the namespace if it may, and puts the service's objects into it.
+    async fn put(&self, case: Case) -> Result<Done<Put>> {
+        let note = match self.namespace_there().await? {
+            There::Yes => String::new(),
+            There::Created => "namespace created, ".to_owned(),
+            There::WillBe => {
+                return Ok(Done::would_change(nothing(), format!("would deploy it; namespace {} is still to be made", self.namespace.name())));
+            }
+        };
+        match (&self.service.chart, &self.service.manifests) {
+            (Some(chart), _) => self.upgrade(chart, &note, case).await,
+            (None, Some(file)) => self.apply(file, &note, case).await,
+            (None, None) => Err(Fault::new(Code::FileInvalid, format!("service {} has neither `chart` nor `manifests`", self.service.name))),
+        }
+    }
+
+    async fn namespace_there(&self) -> Result<There> {
+        let (name, shared) = (self.namespace.name(), &self.ctx.shared);
+        let found: Option<Namespace> = self.cluster.get("", name).await?;
+        if found.is_some() {
+            return Ok(There::Yes);
+        }
+        let by_mesh = shared.pipeline.mesh.iter().flat_map(|m| &m.inject).any(|n| n.name() == name && n.create());
+        match (self.namespace.create(), by_mesh, self.ctx.dry_run) {
+            (true, _, true) | (_, true, true) => Ok(There::WillBe),
+            (true, _, false) => {
+                self.cluster.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}), "", false).await?;
+                Ok(There::Created)
+            }
+            (false, by_mesh, _) => {
+                let fault = Fault::new(Code::NamespaceMissing, format!("namespace {name} does not exist")).at(self.place());
+                let fault = if by_mesh { fault.next("the mesh stage makes it: run `meshstep mesh` first") } else { fault };
+                Err(fault.next(format!("create it, or write `{{name: {name}, create: true}}`")))
+            }
+        }
+    }
+
+    async fn upgrade(&self, chart: &str, note: &str, case: Case) -> Result<Done<Put>> {
+        let (shared, service, options) = (&self.ctx.shared, self.service, &self.ctx.shared.options);
+        let helm = self.helm.ok_or_else(|| Fault::new(Code::Defect, "helm was not opened"))?;
+        let wanted = Wanted {
+            name: service.name.clone(),
+            namespace: self.namespace.name().to_owned(),
+            chart: shared.path(chart),
+            values: self.namespace.values().iter().map(|file| shared.path(file)).collect(),
+            set: service.image.iter().map(|image| ("image".to_owned(), image.clone())).collect(),
+            timeout: service.timeout.0,
+            take_ownership: options.take_ownership,
+            ..Wanted::default()
+        };
+        let permit = Permit { recover_pending: options.recover_pending, new_alb: options.allow_new_alb, team_change: options.allow_team_change };
+        let plan = plan::plan(helm, self.cluster, &wanted, permit).await?;
+        plan.difference.what.iter().for_each(|what| case.output(what));
+        case.output(&plan.difference.diff);
+        if self.ctx.dry_run {
+            return Ok(if plan.changes() {
+                Done::would_change(nothing(), plan.would())
+            } else {
+                Done::unchanged(nothing(), format!("unchanged, revision {}", plan.revision()))
+            });
+        }
+        let stored = plan.stored.clone();
+        let before = stored.as_ref().map(|s| compare::objects(&s.manifest)).unwrap_or_default();
+        let followers = self.follow(&before, None).await?;
+        if stored.is_none() {
+            self.ctx.ledger.intend("deploy", &ObjectName::new("release", self.namespace.name(), &service.name))?;
+        }
+        if plan.changes() {
+            case.progress(if stored.is_some() { "upgrading" } else { "installing" });
+        }
+        let back = match &stored {
+            Some(s) if s.status == Status::Deployed => Back::Revision(s.revision),
+            Some(s) => Back::Nowhere(format!("revision {} before it was {}", s.revision, s.status)),
+            None => Back::Nowhere("it is the first revision".to_owned()),
+        };
+        let applied = plan::apply(helm, self.cluster, &wanted, permit, plan).await?;
+        let objects = match &applied {
+            Applied::Installed(now) | Applied::Upgraded(now) => compare::objects(&now.manifest),
+            Applied::Unchanged(_) => before,
+        };
+        let services = objects.iter().filter(|o| o.kind == "Service").map(|o| o.name.clone()).collect();
+        let put = Put { followers: self.follow(&objects, Some(&followers)).await?, services, changed: applied.changed(), back };
+        let note = format!("{note}{}", applied.note());
+        Ok(if applied.changed() { Done::changed(put, note) } else { Done::unchanged(put, note) })
+    }
+
+    /// Followers of the workloads among `objects`. Before the apply there are none yet; after it only new workloads need another one.
+    async fn follow(&self, objects: &[compare::Object], known: Option<&[Follower]>) -> Result<Vec<Follower>> {
+        let workloads = objects.iter().filter_map(|o| Some((Kind::parse(&o.kind)?, o.name.clone(), &o.namespace, None)));
+        self.followers(workloads, known).await
+    }
+
+    async fn followers<'b>(
+        &self,
+        workloads: impl Iterator<Item = (Kind, String, &'b String, Option<Place>)>,
+        known: Option<&[Follower]>,
+    ) -> Result<Vec<Follower>> {
+        let mut followers = Vec::new();
+        for (kind, name, namespace, place) in workloads {
+            let namespace = if namespace.is_empty() { self.namespace.name() } else { namespace.as_str() };
+            let target = Target { kind, namespace: namespace.to_owned(), name, place: place.or_else(|| self.place().cloned()) };
+            followers.push(match known.map(|known| known.iter().find(|f| f.target() == &target)) {
+                None => Follower::start(self.cluster, target, Policy::default()).await?,
+                Some(Some(known)) => known.clone(),
+                Some(None) => Follower::of_new(self.cluster, target, Policy::default()),
+            });
+        }
+        Ok(followers)
+    }
+
+    async fn apply(&self, file: &str, note: &str, case: Case) -> Result<Done<Put>> {
+        let (namespace, dry_run) = (self.namespace.name(), self.ctx.dry_run);
+        let manifests = read_manifests(&self.ctx.shared, self.index, self.service, file, namespace)?;
+        let home = String::new();
+        let followers = if dry_run {
+            Vec::new()
+        } else {
+            let workloads = manifests.iter().filter_map(|m| Some((Kind::parse(m.kind())?, m.name().to_owned(), &home, Some(m.place.clone()))));
+            self.followers(workloads, None).await?
+        };
+        let changes = apply::apply(self.cluster, &manifests, namespace, dry_run, |title| case.progress(format!("applying {title}"))).await?;
+        changes.iter().for_each(|change| case.output(&change.diff));
+        let count = |which: KubeApplied| changes.iter().filter(|c| c.applied == which).count();
+        let (created, changed, unchanged) = (count(KubeApplied::Created), count(KubeApplied::Changed), count(KubeApplied::Unchanged));
+        let note = format!("{note}{created} created, {changed} changed, {unchanged} unchanged");
+        let any = created + changed > 0;
+        let services = manifests.iter().filter(|m| m.kind() == "Service").map(|m| m.name().to_owned()).collect();
+        let put = Put { followers, services, changed: any, back: Back::Objects(changes) };
+        Ok(match (any, dry_run) {
+            (false, _) => Done::unchanged(put, note),
+            (true, true) => Done::would_change(put, note),
+            (true, false) => Done::changed(put, note),
+        })
+    }
+
+    /// All workloads at once; the first that fails ends the wait.
+    async fn rollout(&self, put: &Put, case: Case) -> Result<Done<Vec<Success>>> {
+        if put.followers.is_empty() {
+            return Ok(Done::unchanged(Vec::new(), "there is no workload among the objects"));
+        }
+        let many = put.followers.len() > 1;
+        let each = put.followers.iter().map(|follower| {
+            let (case, name) = (case.clone(), follower.target().name.clone());
+            async move {
+                let hear = |heard: Heard<'_>| match heard {
+                    Heard::Progress(text) if many => case.progress(format!("{name}: {text}")),
+                    Heard::Progress(text) => case.progress(text),
+                    Heard::Observed(kind, data) => case.observed(kind, &json!({"workload": follower.target().title(), "seen": data})),
+                };
+                follower.finish(self.service.timeout.0, &hear).await
+            }
+        });
+        let done = futures::future::try_join_all(each).await?;
+        let mut notes = Vec::new();
+        for (follower, success) in put.followers.iter().zip(&done) {
+            success.warnings.iter().for_each(|warning| case.warn(format!("{}: {warning}", follower.target().name)));
+            notes.push(if many { format!("{} {}", follower.target().name, success.note) } else { success.note.clone() });
+        }
+        Ok(Done::unchanged(done, notes.join(", ")))
+    }
+
+    /// `on-failure: rollback`: the evidence is in the report by now.
+    async fn roll_back(&self, put: Put) {
+        if self.service.on_failure != OnFailure::Rollback || self.ctx.record.aborted().is_some() {
+            return;
+        }
+        let case = self.case(self.named("rollback"));
+        if !put.changed {
+            return case.skip("this run changed nothing");
+        }
+        let timeout = self.service.timeout.0;
+        case.run(|case| async move {
+            let note = match &put.back {
+                Back::Nowhere(why) => return Ok(Done::Skipped(format!("there is nothing to go back to: {why}"))),
+                Back::Revision(revision) => {
+                    let helm = self.helm.ok_or_else(|| Fault::new(Code::Defect, "helm was not opened"))?;
+                    helm.rollback(self.namespace.name(), &self.service.name, *revision, timeout).await?;
+                    format!("back at revision {revision}")
+                }
+                Back::Objects(changes) if changes.iter().all(|c| c.applied == KubeApplied::Created) => {
+                    return Ok(Done::Skipped("there is nothing to go back to: all objects are new".to_owned()));
+                }
+                Back::Objects(changes) => {
+                    let kept = apply::put_back(self.cluster, changes, self.namespace.name()).await?;
+                    kept.iter().for_each(|title| case.warn(format!("{title} was new, and is kept")));
+                    "the objects are as before".to_owned()
+                }
+            };
+            let Done::Passed { note: ready, .. } = self.rollout(&put, case).await? else { return Ok(Done::changed((), note)) };
+            Ok(Done::changed((), format!("{note}, {ready}")))
+        })
+        .await;
+    }
+
+    async fn prove(&self, what: Proof, put: &Put, done: &[Success], case: Case) -> Result<Done> {
+        let running = |success: &'_ Success| -> Vec<Pod> { success.last.newest().filter(|p| !p.is_finished()).cloned().collect() };
+        let pods: Vec<Vec<Pod>> = done.iter().map(running).collect();
+        if pods.iter().all(Vec::is_empty) {
+            return Ok(Done::Skipped("nothing runs".to_owned()));
+        }
+        match what {
+            Proof::Image => self.prove_image(&pods, &case),
+            Proof::Sidecar => self.prove_sidecars(put, &pods).await,
+            Proof::Endpoints => self.prove_endpoints(put, &pods, &case).await,
+            Proof::Answer => self.prove_answer(put, &pods).await,
+        }
+    }
+
+    fn prove_image(&self, pods: &[Vec<Pod>], case: &Case) -> Result<Done> {
+        let Some(asked) = &self.service.image else {
+            return Ok(Done::Skipped("the service names no image".to_owned()));
+        };
+        let all: Vec<&Pod> = pods.iter().flatten().collect();
+        match image::proof(asked, &all) {
+            image::Proof::Runs { containers, digests, warnings } => {
+                digests.iter().for_each(|digest| case.property("image.digest", digest));
+                warnings.into_iter().for_each(|warning| case.warn(warning));
+                Ok(Done::unchanged((), format!("{asked} in {}", text::count(containers, "container"))))
+            }
+            image::Proof::Differs(words) => Err(Fault::new(Code::WrongImage, format!("{asked} was asked for, but {words}")).at(self.place())),
+            image::Proof::Nothing => Ok(Done::Skipped("nothing runs".to_owned())),
+        }
+    }
+
+    async fn prove_sidecars(&self, put: &Put, pods: &[Vec<Pod>]) -> Result<Done> {
+        let mut notes = Vec::new();
+        let mut reasons = Vec::new();
+        for (follower, pods) in put.followers.iter().zip(pods).filter(|(_, pods)| !pods.is_empty()) {
+            match proof::sidecars(self.cluster, follower.target(), &pods.iter().collect::<Vec<_>>()).await? {
+                Sidecars::Proven(note) => notes.push(note),
+                Sidecars::NotDue(reason) => reasons.push(reason),
+            }
+        }
+        reasons.dedup();
+        let name = self.namespace.name();
+        let in_file = self.ctx.shared.pipeline.mesh.iter().flat_map(|m| &m.inject).any(|n| n.name() == name);
+        match reasons.first() {
+            Some(reason) if notes.is_empty() && in_file && reason.contains("no injection label") => {
+                Err(Fault::new(Code::SidecarMissing, format!("`mesh.inject` names {name}, but {reason}"))
+                    .at(self.place())
+                    .next("run `meshstep mesh`, then restart the workloads of the namespace"))
+            }
+            Some(reason) if notes.is_empty() => Ok(Done::Skipped(format!("no sidecar is due: {reason}"))),
+            _ => Ok(Done::unchanged((), notes.join(", "))),
+        }
+    }
+
+    /// The Services of this deployment that select a workload's pods.
+    async fn services(&self, put: &Put, follower: &Follower) -> Result<Vec<KubeService>> {
+        let labels = proof::template_labels(self.cluster, follower.target()).await?;
+        proof::services(self.cluster, &follower.target().namespace, &put.services, &labels).await
+    }
+
+    async fn prove_endpoints(&self, put: &Put, pods: &[Vec<Pod>], case: &Case) -> Result<Done> {
+        let mut notes = Vec::new();
+        for (follower, pods) in put.followers.iter().zip(pods).filter(|(_, pods)| !pods.is_empty()) {
+            for service in self.services(put, follower).await? {
+                self.routed_ports(&service)?;
+                let names: Vec<&str> = pods.iter().map(|p| p.name.as_str()).collect();
+                notes.push(proof::endpoints(self.cluster, &service, &names, |reason| case.progress(reason)).await?);
+            }
+        }
+        Ok(if notes.is_empty() {
+            Done::Skipped("no Service of this deployment selects its pods".to_owned())
+        } else {
+            Done::unchanged((), notes.join(", "))
+        })
+    }
+
+    /// A port that the file's routes lead to must be one of the Service's.
+    fn routed_ports(&self, service: &KubeService) -> Result<()> {
+        let name = service.metadata.name.as_deref().unwrap_or_default();
+        let ports: Vec<i32> = service.spec.iter().flat_map(|s| s.ports.iter().flatten()).map(|p| p.port).collect();
+        let routes = self.ctx.shared.pipeline.routes.iter().flat_map(|r| r.upsert.iter().enumerate());
+        for (index, entry) in routes {
+            let here = entry.name == name && entry.namespaces.iter().any(|n| n.name == self.namespace.name());
+            if here && !ports.contains(&i32::from(entry.port)) {
+                let has = ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                let fault = Fault::new(
+                    Code::ServiceNoEndpoints,
+                    format!("route {} leads to port {} of service {name}, which has {has}", entry.virtual_name, entry.port),
+                );
+                return Err(fault
+                    .at(self.ctx.shared.place(&format!("/routes/upsert/{index}/port")))
+                    .next("make the route's port and the Service's port the same"));
+            }
+        }
+        Ok(())
+    }
+
+    /// One ready pod is asked; that it cannot be asked from here is no verdict on the service.
+    async fn prove_answer(&self, put: &Put, pods: &[Vec<Pod>]) -> Result<Done> {
+        for (follower, pods) in put.followers.iter().zip(pods) {
+            let Some(pod) = pods.iter().find(|p| p.ready) else { continue };
+            if let Some(service) = self.services(put, follower).await?.first() {
+                return Ok(match proof::answer(self.cluster, service, &pod.name).await {
+                    Ok(note) => Done::unchanged((), note),
+                    Err(reason) => Done::Skipped(text::one_line(&reason)),
+                });
+            }
+        }
+        Ok(Done::Skipped("no Service of this deployment selects its pods".to_owned()))
+    }
+}
+
+/// What is proven after a rollout, in this order.
+#[derive(Clone, Copy)]
+enum Proof {
+    Image,
+    Sidecar,
+    Endpoints,
+    Answer,
+}
+
+impl Proof {
+    fn word(self) -> &'static str {
+        match self {
+            Proof::Image => "image",
+            Proof::Sidecar => "sidecar",
+            Proof::Endpoints => "endpoints",
+            Proof::Answer => "answer",
+        }
+    }
+}
+
+enum There {
+    Yes,
+    Created,
+    /// A dry run; an earlier step would make it.
+    WillBe,
+}
+
+/// A dry run puts nothing anywhere.
+fn nothing() -> Put {
+    Put { followers: Vec::new(), services: Vec::new(), changed: false, back: Back::Nowhere("a dry run".to_owned()) }
+}
+
+fn files_are_there(shared: &Shared, index: usize, service: &Service) -> Result<()> {
+    let missing = |what: &str, path: &str, pointer: String| {
+        let message = format!("{what} of service {} does not exist: `{path}`", service.name);
+        Fault::new(Code::FileUnreadable, message).at(shared.place(&pointer))
+    };
+    if let Some(chart) = &service.chart
+        && !shared.path(chart).join("Chart.yaml").is_file()
+    {
+        return Err(missing("the chart", chart, format!("/services/{index}/chart")).next("`chart` names a folder with a Chart.yaml"));
+    }
+    for (at, namespace) in service.namespaces.iter().enumerate() {
+        if let Some((n, file)) = namespace.values().iter().enumerate().find(|(_, file)| !shared.path(file).is_file()) {
+            return Err(missing("a values file", file, format!("/services/{index}/namespaces/{at}/values/{n}")));
+        }
+    }
+    Ok(())
+}
+
+/// The manifests as they are applied to this namespace: in order, with the image filled in.
+fn read_manifests(shared: &Shared, index: usize, service: &Service, file: &str, namespace: &str) -> Result<Vec<Manifest>> {
+    let pointer = format!("/services/{index}/manifests");
+    let mut manifests = manifests::load(&shared.path(file), file).map_err(|fault| fault.at(shared.place(&pointer)))?;
+    manifests::check_namespace(&manifests, namespace)?;
+    if let Some(image) = &service.image {
+        manifests::fill_image(&mut manifests, image)?;
+    }
+    Ok(manifests)
 }

@@ -77,7 +77,8 @@ pub struct Success {
     pub last: Snapshot,
 }
 
-/// A workload that is being watched, from before the apply on. Dropping it ends its watches.
+/// A workload that is being watched, from before the apply on. Dropping its last clone ends its watches.
+#[derive(Clone)]
 pub struct Follower {
     target: Target,
     cluster: Cluster,
@@ -132,6 +133,14 @@ impl Follower {
         copies.list_all().await?;
         let before = copies.snapshot(&policy, &Around::default());
         Ok(Self { target, cluster: cluster.clone(), policy, copies, before, notify })
+    }
+
+    /// Watches a workload that was not there before the apply.
+    pub fn of_new(cluster: &Cluster, target: Target, policy: Policy) -> Self {
+        let notify = Arc::new(Notify::new());
+        let copies = Arc::new(Copies::new(cluster, &target, &notify));
+        let before = Snapshot { at: Timestamp::now(), workload: None, pods: Vec::new(), events: Vec::new(), around: Around::default() };
+        Self { target, cluster: cluster.clone(), policy, copies, before, notify }
     }
 
     pub fn target(&self) -> &Target {
