@@ -1,6 +1,22 @@
 //! A simulated cluster, AWS and gateway behind real loopback HTTP(S). It uses nothing of ours: it speaks only HTTP, else it proves nothing.
 
 pub mod api;
+mod auth;
+mod aws;
+mod controllers;
+mod dns;
+mod gateway;
+mod istio;
+mod kubelet;
+mod lbc;
 pub mod pki;
+mod run;
 mod schema;
+mod seed;
+mod sim;
 pub mod store;
+mod tool;
+pub mod world;
+
+pub use istio::istioctl;
+pub use run::{Sandbox, start, start_with_tool};

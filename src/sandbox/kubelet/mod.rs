@@ -1,0 +1,237 @@
+//! The kubelets' part, played: pods that were given a node pull their images, start, get ready, crash and stop as the world says.
+
+mod checks;
+mod container;
+mod logs;
+mod status;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+pub(super) use container::{Container, Kind};
+
+use super::controllers::events::{self, KUBELET, Note};
+use super::controllers::{NODES, PODS};
+use super::sim::{Sim, sooner};
+use super::store::Deletion;
+use super::store::meta::{deleting, label, list, name, namespace, text, uid};
+use super::world::PodScript;
+
+/// What the kubelets know beyond the API.
+#[derive(Default)]
+pub(super) struct Kubelet {
+    lives: HashMap<String, Life>,
+    seen: HashMap<String, Instant>,
+    scripts: HashMap<String, Option<PodScript>>,
+    used: HashMap<usize, u32>,
+    next_ip: u32,
+}
+
+/// One pod's life on its node.
+pub(super) struct Life {
+    pub namespace: String,
+    pub name: String,
+    pub ip: String,
+    pub began: jiff::Timestamp,
+    pub containers: Vec<Container>,
+    /// Whether its volumes are mounted.
+    mounted: bool,
+    look_again: Instant,
+    stop: Option<Instant>,
+    /// Which root its sidecar's certificate comes from; `None` without a sidecar.
+    pub root: Option<usize>,
+}
+
+/// An event that a look at a pod gave rise to.
+pub(super) struct Said {
+    pub warning: bool,
+    pub reason: &'static str,
+    pub message: String,
+    /// `spec.containers{app}` or such.
+    pub field: String,
+}
+
+impl Kubelet {
+    /// When a pod was first seen by anybody here.
+    pub(super) fn first_seen(&mut self, pod: &Value) -> Instant {
+        *self.seen.entry(uid(pod).to_owned()).or_insert_with(Instant::now)
+    }
+
+    pub(super) fn life(&self, pod_uid: &str) -> Option<&Life> {
+        self.lives.get(pod_uid)
+    }
+
+    pub(super) fn life_mut(&mut self, pod_uid: &str) -> Option<&mut Life> {
+        self.lives.get_mut(pod_uid)
+    }
+
+    /// The life of the pod with this address.
+    pub(super) fn by_name(&mut self, namespace: &str, name: &str) -> Option<&mut Life> {
+        self.lives.values_mut().find(|life| life.namespace == namespace && life.name == name)
+    }
+
+    fn forget(&mut self, alive: &[Arc<Value>]) {
+        let known = |key: &String| alive.iter().any(|pod| uid(pod) == key);
+        self.lives.retain(|key, _| known(key));
+        self.seen.retain(|key, _| known(key));
+        self.scripts.retain(|key, _| known(key));
+    }
+}
+
+/// The Deployment, StatefulSet, DaemonSet or Job a pod belongs to, or its own name.
+pub(super) fn workload_of(pod: &Value) -> &str {
+    let owner = list(pod, "/metadata/ownerReferences").iter().find(|r| r["controller"] == json!(true));
+    let Some(owner) = owner else { return name(pod) };
+    let own = text(owner, "/name");
+    match label(pod, "pod-template-hash") {
+        Some(hash) if text(owner, "/kind") == "ReplicaSet" => own.strip_suffix(hash).and_then(|own| own.strip_suffix('-')).unwrap_or(own),
+        _ => own,
+    }
+}
+
+/// The images of a pod's own containers.
+pub(super) fn images_of(pod: &Value) -> Vec<&str> {
+    list(pod, "/spec/containers").iter().map(|c| text(c, "/image")).collect()
+}
+
+/// The world's script for a pod; the choice is made once in a pod's life.
+pub(super) fn script_of(sim: &Sim, pod: &Value) -> Option<PodScript> {
+    let mut kubelet = sim.kubelet();
+    if let Some(known) = kubelet.scripts.get(uid(pod)) {
+        return known.clone();
+    }
+    let images = images_of(pod);
+    let hit = sim.world.pods.iter().enumerate().find(|(index, script)| {
+        let left = script.times.is_none_or(|times| kubelet.used.get(index).copied().unwrap_or(0) < times);
+        left && script.r#match.matches(namespace(pod), workload_of(pod), &images)
+    });
+    let script = hit.map(|(index, script)| {
+        *kubelet.used.entry(index).or_default() += 1;
+        script.clone()
+    });
+    kubelet.scripts.insert(uid(pod).to_owned(), script.clone());
+    script
+}
+
+pub(super) fn reconcile(sim: &Sim) -> Option<Instant> {
+    let pods = sim.store.list(PODS, "");
+    sim.kubelet().forget(&pods);
+    pods.iter().filter(|pod| !text(pod, "/spec/nodeName").is_empty()).map(|pod| one(sim, pod)).fold(None, sooner)
+}
+
+fn one(sim: &Sim, pod: &Value) -> Option<Instant> {
+    let script = script_of(sim, pod);
+    if !sim.kubelet().lives.contains_key(uid(pod)) {
+        if deleting(pod) {
+            // it never started
+            drop(sim.store.delete_with(PODS, namespace(pod), name(pod), &Deletion::now()));
+            return None;
+        }
+        begin(sim, pod, script.as_ref());
+    }
+    if deleting(pod) {
+        return stop(sim, pod);
+    }
+    let mut said = Vec::new();
+    let mut life = sim.kubelet().lives.remove(uid(pod))?;
+    let next = if life.mounted || mount(sim, pod, &mut life, script.as_ref(), &mut said) {
+        advance(sim, pod, &mut life, &mut said)
+    } else {
+        Some(life.look_again)
+    };
+    let status = status::of(sim, pod, &life);
+    sim.kubelet().lives.insert(uid(pod).to_owned(), life);
+    for said in said {
+        let note = Note { source: KUBELET, reason: said.reason, message: &said.message, field: &said.field, warning: said.warning };
+        events::emit(sim, pod, &note);
+    }
+    if pod["status"] != status {
+        // a pod that is gone needs no status
+        drop(sim.store.modify(PODS, namespace(pod), name(pod), |pod| pod["status"] = status.clone()));
+    }
+    next
+}
+
+fn begin(sim: &Sim, pod: &Value, script: Option<&PodScript>) {
+    let root = super::istio::root_for(sim, pod);
+    let zone = sim
+        .store
+        .get(NODES, "", text(pod, "/spec/nodeName"))
+        .and_then(|node| label(&node, "sandbox.meshstep.io/number")?.parse::<u32>().ok())
+        .unwrap_or(0);
+    let mut kubelet = sim.kubelet();
+    kubelet.next_ip += 1;
+    let number = kubelet.next_ip;
+    let life = Life {
+        namespace: namespace(pod).to_owned(),
+        name: name(pod).to_owned(),
+        ip: format!("10.0.{}.{}", 16 + zone * 16 + number / 240, 10 + number % 240),
+        began: sim.now(),
+        containers: container::all(pod, script),
+        mounted: false,
+        look_again: Instant::now(),
+        stop: None,
+        root,
+    };
+    kubelet.lives.insert(uid(pod).to_owned(), life);
+}
+
+/// Sets the pod up: volumes and the sandbox. `false` while that fails.
+fn mount(sim: &Sim, pod: &Value, life: &mut Life, script: Option<&PodScript>, said: &mut Vec<Said>) -> bool {
+    if life.look_again > Instant::now() {
+        return false;
+    }
+    let problem = script
+        .and_then(|script| script.setup_fails.clone())
+        .map(|message| ("FailedCreatePodSandBox", message))
+        .or_else(|| checks::volumes(sim, pod).map(|message| ("FailedMount", message)));
+    if let Some((reason, message)) = problem {
+        life.look_again = Instant::now() + Duration::from_millis(500);
+        said.push(Said { warning: true, reason, message, field: String::new() });
+        return false;
+    }
+    life.mounted = true;
+    true
+}
+
+fn advance(sim: &Sim, pod: &Value, life: &mut Life, said: &mut Vec<Said>) -> Option<Instant> {
+    let mut next = None;
+    for container in &mut life.containers {
+        next = sooner(next, container.advance(sim, pod, said));
+        // init containers run one after the other, and before all others
+        if container.kind != Kind::App && !container.past() {
+            break;
+        }
+    }
+    next
+}
+
+fn stop(sim: &Sim, pod: &Value) -> Option<Instant> {
+    let due = {
+        let mut kubelet = sim.kubelet();
+        let life = kubelet.lives.get_mut(uid(pod))?;
+        match life.stop {
+            Some(due) => due,
+            None => {
+                let due = Instant::now() + sim.takes(sim.world.times.stop);
+                life.stop = Some(due);
+                let running: Vec<(String, String)> = life.containers.iter().filter(|c| c.running()).map(|c| (c.name.clone(), c.field())).collect();
+                drop(kubelet);
+                for (container, field) in running {
+                    let message = format!("Stopping container {container}");
+                    events::emit(sim, pod, &Note { field: &field, ..Note::normal(KUBELET, "Killing", &message) });
+                }
+                due
+            }
+        }
+    };
+    if due > Instant::now() {
+        return Some(due);
+    }
+    // gone already is as good
+    drop(sim.store.delete_with(PODS, namespace(pod), name(pod), &Deletion::now()));
+    None
+}

@@ -1,0 +1,216 @@
+//! Starting and stopping a sandbox, and the environment in which ordinary clients find it.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::SystemTime;
+
+use regex::Regex;
+use tokio::task::AbortHandle;
+use tokio_rustls::TlsAcceptor;
+
+use super::api::{Fault, Faults, Log, LogLine, LogRequest, Options, Seen, Server};
+use super::aws::{Account, Endpoint};
+use super::pki::Authority;
+use super::sim::Sim;
+use super::store::meta::suffix;
+use super::store::{Status, Store, User};
+use super::world::{self, ApiFault, World};
+use super::{auth, aws, controllers, dns, gateway, seed, tool};
+
+/// A running sandbox. Dropping it stops it.
+pub struct Sandbox {
+    environment: Vec<(String, String)>,
+    tools: PathBuf,
+    tasks: Vec<AbortHandle>,
+    server: Option<Server>,
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+        self.server.take();
+    }
+}
+
+impl Sandbox {
+    /// The environment for whoever shall see the sandbox instead of the world: names and values.
+    pub fn env(&self) -> &[(String, String)] {
+        &self.environment
+    }
+
+    /// The folder with the stand-in for istioctl, to be appended to PATH.
+    pub fn tools(&self) -> &Path {
+        &self.tools
+    }
+
+    /// The API server, for what only it can do: look at the requests, freeze, drop connections.
+    pub fn server(&self) -> Option<&Server> {
+        self.server.as_ref()
+    }
+
+    /// Ends everything at once.
+    pub fn stop(self) {
+        drop(self);
+    }
+}
+
+/// Starts a sandbox from a world file's text. Its files (kubeconfig, certificates, tools) go into `dir`.
+///
+/// # Errors
+/// A broken world file, with line and column, or what could not be set up.
+pub async fn start(world_yaml: &str, dir: &Path) -> Result<Sandbox, String> {
+    let program = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
+    start_with_tool(world_yaml, dir, &program).await
+}
+
+/// `start`, with another program behind the stand-in for istioctl.
+///
+/// # Errors
+/// As `start`.
+pub async fn start_with_tool(world_yaml: &str, dir: &Path, program: &Path) -> Result<Sandbox, String> {
+    let world = Arc::new(world::parse(world_yaml)?);
+    let store = Store::new();
+    store.set_graceful_pods(true);
+    let account = Arc::new(Account::new(Arc::clone(&world))?);
+    let sim = Arc::new(Sim::new(store.clone(), Arc::clone(&world), Arc::clone(&account)));
+    let admin_token = format!("sandbox-{}", suffix(24));
+    let server = Server::start(store, options(&sim, &admin_token)?).await?;
+    let endpoint = Endpoint { url: server.url(), ca: server.ca_pem().to_owned() };
+    // the account is new: nobody set it before
+    let _ = account.cluster.set(endpoint);
+    seed::hooks(&sim);
+    seed::plant(&sim)?;
+
+    let mut tasks = vec![tokio::spawn(controllers::run(Arc::clone(&sim))).abort_handle()];
+    let (aws_address, task) = aws::serve(Arc::clone(&account)).await?;
+    tasks.push(task);
+    let (dns_address, task) = dns::serve(lookup(&sim), world.dns.silent).await?;
+    tasks.push(task);
+    let authority = Authority::new("meshstep sandbox").map_err(|error| error.to_string())?;
+    let names: Vec<&str> = world.aws.certificates.iter().flat_map(|c| &c.domains).map(String::as_str).collect();
+    let tls = authority.server(&names, &["h2", "http/1.1"])?;
+    let (ports, listeners) = gateway::serve(&sim, TlsAcceptor::from(Arc::new(tls)))?;
+    tasks.extend(listeners);
+
+    let write = |name: &str, text: &str| -> Result<String, String> {
+        let path = dir.join(name);
+        std::fs::write(&path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        Ok(path.display().to_string())
+    };
+    std::fs::create_dir_all(dir).map_err(|error| format!("cannot make {}: {error}", dir.display()))?;
+    let kubeconfig = write("kubeconfig", &server.kubeconfig(&world.cluster.name, &admin_token))?;
+    let ca = write("public-ca.pem", authority.pem())?;
+    let tools = tool::write(dir, program)?;
+    let connect = format!(":80:127.0.0.1:{},:443:127.0.0.1:{}", ports.http, ports.https);
+    let environment = environment(&world, &kubeconfig, aws_address, dns_address, &connect, &ca, &tools);
+    Ok(Sandbox { environment, tools, tasks, server: Some(server) })
+}
+
+fn environment(world: &World, kubeconfig: &str, aws: SocketAddr, dns: SocketAddr, connect: &str, ca: &str, tools: &Path) -> Vec<(String, String)> {
+    let pairs = [
+        ("KUBECONFIG", kubeconfig.to_owned()),
+        ("AWS_ENDPOINT_URL", format!("http://{aws}")),
+        ("AWS_REGION", world.cluster.region.clone()),
+        ("AWS_ACCESS_KEY_ID", world.access.access_key.clone()),
+        ("AWS_SECRET_ACCESS_KEY", world.access.secret_key.clone()),
+        ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
+        ("MESHSTEP_DNS", dns.to_string()),
+        ("MESHSTEP_CONNECT_TO", connect.to_owned()),
+        ("MESHSTEP_CACERT", ca.to_owned()),
+        ("NO_PROXY", "127.0.0.1,localhost".to_owned()),
+        ("MESHSTEP_SANDBOX_TOOLS", tools.display().to_string()),
+        ("MESHSTEP_SANDBOX_ISTIO_VERSION", world.istio.version.clone()),
+    ];
+    pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+fn options(sim: &Arc<Sim>, admin_token: &str) -> Result<Options, String> {
+    let (world, token) = (Arc::clone(&sim.world), admin_token.to_owned());
+    let authenticate = move |given: &str| {
+        let user = auth::authenticate(&world, &token, given, SystemTime::now()).ok()?;
+        Some(User { name: user.name, uid: user.uid, groups: user.groups })
+    };
+    let for_logs = Arc::clone(sim);
+    let for_forward = Arc::clone(sim);
+    Ok(Options {
+        version: format!("v{}.2", sim.world.cluster.version),
+        authenticate: Arc::new(authenticate),
+        logs: Arc::new(move |request| logs(&for_logs, request)),
+        forward: Arc::new(move |namespace, pod, port| {
+            let opened = gateway::forward(&for_forward, namespace, pod, port);
+            Box::pin(async move { opened.map(|stream| Box::new(stream) as Box<dyn super::api::Duplex>) })
+        }),
+        faults: faults(&sim.world.api)?,
+        ..Options::default()
+    })
+}
+
+fn logs(sim: &Sim, request: &LogRequest) -> Result<Log, Status> {
+    let mut kubelet = sim.kubelet();
+    let life = kubelet.by_name(&request.namespace, &request.pod);
+    let container = life.and_then(|life| life.containers.iter().find(|container| container.name == request.container));
+    let log = container.map(|container| &container.log);
+    let lines = match log {
+        Some(log) if request.previous => log.previous.clone().ok_or_else(|| {
+            Status::bad_request(format!("previous terminated container {:?} in pod {:?} not found", request.container, request.pod))
+        })?,
+        Some(log) => log.current.clone(),
+        None => Vec::new(),
+    };
+    Ok(Log { lines: lines.into_iter().map(|(at, text)| LogLine { at, text }).collect(), more: None })
+}
+
+/// The world's faults of API calls, counted as they are used up.
+fn faults(faults: &[ApiFault]) -> Result<Faults, String> {
+    let mut armed = Vec::new();
+    for fault in faults {
+        let path = fault.path.as_deref().map(Regex::new).transpose().map_err(|error| format!("world file: `api`: {error}"))?;
+        armed.push((fault.clone(), path, AtomicU32::new(0)));
+    }
+    Ok(Arc::new(move |seen: &Seen| {
+        let hit = armed.iter().find(|(fault, path, used)| {
+            let verb = fault.verb.as_ref().is_none_or(|verb| *verb == seen.verb);
+            verb && path.as_ref().is_none_or(|path| path.is_match(&seen.path)) && fault.times.is_none_or(|times| used.load(Ordering::Relaxed) < times)
+        });
+        let (fault, _, used) = hit?;
+        used.fetch_add(1, Ordering::Relaxed);
+        Some(match fault.status {
+            _ if fault.hangup => Fault::HangUp,
+            Some(code) => Fault::Answer(Status::new(code, reason(code), fault.message.clone().unwrap_or_default())),
+            None => Fault::Delay(fault.delay.0),
+        })
+    }))
+}
+
+fn reason(code: u16) -> &'static str {
+    match code {
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "NotFound",
+        409 => "Conflict",
+        410 => "Expired",
+        422 => "Invalid",
+        429 => "TooManyRequests",
+        500 => "InternalError",
+        503 => "ServiceUnavailable",
+        504 => "Timeout",
+        _ => "BadRequest",
+    }
+}
+
+/// Names of load balancers that are in the DNS now, and the world's own.
+fn lookup(sim: &Arc<Sim>) -> dns::Lookup {
+    let sim = Arc::clone(sim);
+    Arc::new(move |name| {
+        if let Some((_, addresses)) = sim.world.dns.names.iter().find(|(pattern, _)| world::wild(pattern, name)) {
+            return (!addresses.is_empty()).then(|| addresses.clone());
+        }
+        let state = sim.aws.state();
+        let known = state.load_balancers.iter().find(|lb| lb.dns_name.eq_ignore_ascii_case(name))?;
+        known.named(&sim.world).then(|| vec![Ipv4Addr::LOCALHOST])
+    })
+}

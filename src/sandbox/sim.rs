@@ -1,0 +1,96 @@
+//! What all simulated parts share: the store, the account, the world, the clock.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::aws::Account;
+use super::controllers::Memory;
+use super::istio::Mesh;
+use super::kubelet::Kubelet;
+use super::lbc::Controller;
+use super::store::{Store, meta};
+use super::world::{Time, World};
+
+/// One sandbox from the inside. The locks are held briefly and never across an await.
+pub(super) struct Sim {
+    pub store: Store,
+    pub world: Arc<World>,
+    pub aws: Arc<Account>,
+    pub began: Instant,
+    /// Seconds that the clock is set back: while the start state is made, things get older than they are.
+    back: AtomicI64,
+    kubelet: Mutex<Kubelet>,
+    mesh: Mutex<Mesh>,
+    lbc: Mutex<Controller>,
+    memory: Mutex<Memory>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Sim {
+    pub(super) fn new(store: Store, world: Arc<World>, aws: Arc<Account>) -> Self {
+        Self {
+            store,
+            world,
+            aws,
+            began: Instant::now(),
+            back: AtomicI64::new(0),
+            kubelet: Mutex::default(),
+            mesh: Mutex::default(),
+            lbc: Mutex::default(),
+            memory: Mutex::default(),
+        }
+    }
+
+    pub(super) fn kubelet(&self) -> MutexGuard<'_, Kubelet> {
+        lock(&self.kubelet)
+    }
+
+    pub(super) fn mesh(&self) -> MutexGuard<'_, Mesh> {
+        lock(&self.mesh)
+    }
+
+    pub(super) fn lbc(&self) -> MutexGuard<'_, Controller> {
+        lock(&self.lbc)
+    }
+
+    pub(super) fn memory(&self) -> MutexGuard<'_, Memory> {
+        lock(&self.memory)
+    }
+
+    /// The cluster's time.
+    pub(super) fn now(&self) -> jiff::Timestamp {
+        jiff::Timestamp::now() - jiff::SignedDuration::from_secs(self.back.load(Ordering::Relaxed))
+    }
+
+    /// The cluster's time as the API writes it.
+    pub(super) fn stamp(&self) -> String {
+        meta::stamp(self.now())
+    }
+
+    /// Sets the clock back by so much, while the start state is made; `ZERO` ends that.
+    pub(super) fn set_back(&self, by: Duration) {
+        self.back.store(i64::try_from(by.as_secs()).unwrap_or(i64::MAX / 4), Ordering::Relaxed);
+    }
+
+    /// How far the clock is set back, in seconds.
+    pub(super) fn set_back_by(&self) -> i64 {
+        self.back.load(Ordering::Relaxed)
+    }
+
+    /// How long something takes: nothing at all while the start state is made.
+    pub(super) fn takes(&self, time: Time) -> Duration {
+        if self.set_back_by() > 0 { Duration::ZERO } else { time.0 }
+    }
+}
+
+/// The earlier of two deadlines.
+pub(super) fn sooner(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
