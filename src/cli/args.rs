@@ -31,7 +31,7 @@ pub enum Command {
     /// Install Istio, label namespaces, apply common settings and the Gateway
     Mesh(MeshArgs),
     /// Deploy the services, namespace by namespace, each to a proven end
-    Deploy(StageArgs),
+    Deploy(DeployArgs),
     /// Bring the services' entries into the virtual-services values file
     Routes(RoutesArgs),
     /// Install or upgrade the virtual-services and alb-istio-ingress releases
@@ -158,6 +158,8 @@ pub enum Flavor {
 pub struct RunArgs {
     #[command(flatten)]
     pub stage: StageArgs,
+    #[command(flatten)]
+    pub lock: LockFlags,
     /// Only these stages
     #[arg(long, value_name = "A,B", value_delimiter = ',', conflicts_with_all = ["from", "until"])]
     pub only: Vec<String>,
@@ -191,7 +193,28 @@ pub struct MeshArgs {
     #[command(flatten)]
     pub stage: StageArgs,
     #[command(flatten)]
+    pub lock: LockFlags,
+    #[command(flatten)]
     pub mesh: MeshFlags,
+}
+
+#[derive(Debug, Args)]
+pub struct DeployArgs {
+    #[command(flatten)]
+    pub stage: StageArgs,
+    #[command(flatten)]
+    pub lock: LockFlags,
+}
+
+/// Of stages that change the cluster.
+#[derive(Debug, Args)]
+pub struct LockFlags {
+    /// How long to wait for a run that holds the lock
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
+    pub lock_timeout: crate::stages::Seconds,
+    /// Who asks for the lock: runs of one id share it [default: the build's id]
+    #[arg(long, value_name = "ID", env = "MESHSTEP_LOCK_ID")]
+    pub lock_id: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -205,6 +228,8 @@ pub struct MeshFlags {
 pub struct ReleasesArgs {
     #[command(flatten)]
     pub stage: StageArgs,
+    #[command(flatten)]
+    pub lock: LockFlags,
     #[command(flatten)]
     pub releases: ReleasesFlags,
     /// Change nothing; exit 10 if something would change
@@ -240,6 +265,8 @@ pub struct RedeployArgs {
     #[command(flatten)]
     pub stage: StageArgs,
     #[command(flatten)]
+    pub lock: LockFlags,
+    #[command(flatten)]
     pub repair: RepairFlags,
     #[command(flatten)]
     pub cacert: CacertFlag,
@@ -256,6 +283,8 @@ pub struct CacertFlag {
 pub struct VerifyArgs {
     #[command(flatten)]
     pub stage: StageArgs,
+    #[command(flatten)]
+    pub lock: LockFlags,
     #[command(flatten)]
     pub repair: RepairFlags,
     #[command(flatten)]

@@ -4,32 +4,44 @@ use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
-/// The environment variables that the run sees.
+use crate::clients::Settings;
+
+/// The environment variables that the run sees: the process's own, and what was laid over them.
 #[derive(Clone, Debug, Default)]
-pub struct Environment(BTreeMap<String, String>);
+pub struct Environment {
+    process: BTreeMap<String, String>,
+    overlay: BTreeMap<String, String>,
+}
 
 impl Environment {
     /// The process's own; values that are not UTF-8 are left out.
     pub fn of_process() -> Self {
-        Self(std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect())
+        let process = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect();
+        Self { process, overlay: BTreeMap::new() }
     }
 
     /// The value, unless it is missing or empty.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+        self.overlay.get(name).or_else(|| self.process.get(name)).map(String::as_str).filter(|value| !value.is_empty())
     }
 
+    /// Lays a variable over the process's own.
     pub fn set(&mut self, name: &str, value: impl Into<String>) {
-        self.0.insert(name.to_owned(), value.into());
+        self.overlay.insert(name.to_owned(), value.into());
     }
 
-    pub fn all(&self) -> &BTreeMap<String, String> {
-        &self.0
+    pub fn process(&self) -> &BTreeMap<String, String> {
+        &self.process
+    }
+
+    /// What the clients and child processes get.
+    pub fn settings(&self) -> Settings {
+        Settings::from_vars(self.process.clone(), self.overlay.clone())
     }
 
     /// The values that fill `${KEY}`: `MESHSTEP_VAR_KEY`, and over them the flags.
     pub fn file_vars(&self, flags: &[(String, String)]) -> BTreeMap<String, String> {
-        let from_environment = self.0.iter().filter_map(|(name, value)| Some((name.strip_prefix("MESHSTEP_VAR_")?.to_owned(), value.clone())));
+        let from_environment = self.process.iter().filter_map(|(name, value)| Some((name.strip_prefix("MESHSTEP_VAR_")?.to_owned(), value.clone())));
         from_environment.chain(flags.iter().cloned()).collect()
     }
 
@@ -42,6 +54,11 @@ impl Environment {
             return format!("github-{run}-{}", self.get("GITHUB_RUN_ATTEMPT").unwrap_or("1"));
         }
         format!("local-{}-{}", jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S"), std::process::id())
+    }
+
+    /// Is the run's id the CI host's own, the same for all processes of one build?
+    pub fn run_id_from_ci(&self) -> bool {
+        self.get("BUILD_TAG").is_some() || self.get("GITHUB_RUN_ID").is_some()
     }
 
     /// Where a person finds the build in a browser.
@@ -61,18 +78,6 @@ impl Environment {
     pub fn workspace(&self) -> Option<PathBuf> {
         self.get("WORKSPACE").or_else(|| self.get("GITHUB_WORKSPACE")).map(PathBuf::from)
     }
-
-    /// Colours on a stream: the flag's word, else NO_COLOR, CLICOLOR_FORCE, TERM and whether it is a terminal.
-    pub fn colours(&self, flag: crate::cli::args::Color, terminal: bool) -> bool {
-        use crate::cli::args::Color;
-        match flag {
-            Color::Always => true,
-            Color::Never => false,
-            Color::Auto if self.get("NO_COLOR").is_some() => false,
-            Color::Auto if self.get("CLICOLOR_FORCE").is_some_and(|v| v != "0") => true,
-            Color::Auto => terminal && self.get("TERM") != Some("dumb"),
-        }
-    }
 }
 
 /// What stands at the other end of standard output and error.
@@ -91,31 +96,15 @@ impl Terminal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::args::Color;
 
     fn environment(pairs: &[(&str, &str)]) -> Environment {
-        Environment(pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
+        Environment { process: pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(), overlay: BTreeMap::new() }
     }
 
     #[test]
     fn a_flag_wins_over_the_environment_and_bare_variables_fill_nothing() {
         let vars = environment(&[("MESHSTEP_VAR_TAG", "1"), ("MESHSTEP_VAR_TEAM", "bi"), ("OTHER", "x")]).file_vars(&[("TAG".into(), "2".into())]);
         assert_eq!(vars.into_iter().collect::<Vec<_>>(), [("TAG".into(), "2".into()), ("TEAM".into(), "bi".into())]);
-    }
-
-    #[test]
-    fn colours_follow_the_flag_then_the_customs() {
-        for (pairs, flag, terminal, wanted) in [
-            (&[][..], Color::Auto, true, true),
-            (&[][..], Color::Auto, false, false),
-            (&[("NO_COLOR", "1")][..], Color::Auto, true, false),
-            (&[("NO_COLOR", "1")][..], Color::Always, false, true),
-            (&[("NO_COLOR", "")][..], Color::Auto, true, true),
-            (&[("CLICOLOR_FORCE", "1")][..], Color::Auto, false, true),
-            (&[("TERM", "dumb")][..], Color::Auto, true, false),
-        ] {
-            assert_eq!(environment(pairs).colours(flag, terminal), wanted, "{pairs:?} {flag:?} {terminal}");
-        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::engine::Stage;
 pub use shared::{Filters, Given, Options, Shared};
 
 /// A pipeline file: the single description of an environment. Only `version`, `name` and `cluster` are mandatory; a stage whose
@@ -62,6 +63,15 @@ pub struct Lock {
     /// A namespace that cleanup never deletes.
     #[serde(default = "default_lock_namespace")]
     pub namespace: String,
+}
+
+/// The stage of this name.
+pub fn named(id: &str) -> Option<Box<dyn Stage<Shared>>> {
+    Some(match id {
+        "connect" => Box::new(connect::Connect),
+        "routes" => Box::new(routes::RoutesStage),
+        _ => return None,
+    })
 }
 
 fn default_environment() -> String {

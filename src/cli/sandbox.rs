@@ -1,0 +1,114 @@
+//! The sandbox as the commands use it: started before a run, or served for a second terminal.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::base::codes::Code;
+use crate::base::fault::{Fault, Result};
+use crate::cli::helm;
+use crate::cli::settings::Environment;
+use crate::cli::{print, print_error};
+use crate::clients::tools::Tools;
+use crate::sandbox::{self, Sandbox};
+
+/// A running sandbox and the folder of its files.
+pub(super) struct Started {
+    sandbox: Sandbox,
+    _folder: TempDir,
+}
+
+impl Started {
+    pub(super) fn stop(self) {
+        self.sandbox.stop();
+    }
+
+    pub(super) fn env(&self) -> &[(String, String)] {
+        self.sandbox.env()
+    }
+}
+
+/// Starts a sandbox on `world` (the healthy one by default), lays its variables over the environment, and sees to a helm when the
+/// stages need one. `tell` hears what a person should know.
+pub(super) async fn start(world: Option<&Path>, environment: &mut Environment, stages: &[&str], tell: impl Fn(&str) + Copy) -> Result<Started> {
+    let started = bare(world, environment, tell).await?;
+    if stages.iter().any(|stage| matches!(*stage, "doctor" | "deploy" | "releases")) {
+        let tools = Tools::new(environment.settings(), CancellationToken::new());
+        let helm = helm::provide(&tools, tell).await?;
+        environment.set("MESHSTEP_HELM", helm.display().to_string());
+    }
+    Ok(started)
+}
+
+async fn bare(world: Option<&Path>, environment: &mut Environment, tell: impl Fn(&str) + Copy) -> Result<Started> {
+    let text = match world {
+        None => X,
+        Some(path) => std::fs::read_to_string(path).map_err(|e| Fault::new(Code::FileUnreadable, format!("cannot read the world {}: {e}", path.display())))?,
+    };
+    let folder = tempfile::Builder::new().prefix("meshstep-sandbox-").tempdir();
+    let folder = folder.map_err(|e| Fault::new(Code::FileUnreadable, format!("cannot make the sandbox's folder: {e}")))?;
+    let sandbox = sandbox::start(&text, folder.path()).await.map_err(|message| {
+        let name = world.map_or_else(|| "the built-in world".to_owned(), |path| path.display().to_string());
+        Fault::new(Code::FileInvalid, format!("{name}: {message}"))
+    })?;
+    for (name, value) in sandbox.env() {
+        environment.set(name, value.clone());
+    }
+    if Tools::new(environment.settings(), CancellationToken::new()).find("istioctl").is_none() {
+        // Appended: a real one, if there is any, comes first.
+        let path = format!("{}:{}", environment.get("PATH").unwrap_or_default(), sandbox.tools().display());
+        environment.set("PATH", path);
+        tell("istioctl is not on PATH: the sandbox's stand-in is used");
+    }
+    Ok(Started { sandbox, _folder: folder })
+}
+
+/// Serves a sandbox until a signal comes. Prints, and writes to `env_file`, what a second terminal needs.
+pub(super) async fn serve(world: Option<&Path>, env_file: Option<&Path>, mut environment: Environment) -> Result<()> {
+    let path_before = environment.get("PATH").unwrap_or_default().to_owned();
+    let started = bare(world, &mut environment, &|_| {}).await?;
+    let mut lines = String::new();
+    for (name, value) in started.env() {
+        let _infallible = writeln!(lines, "export {name}={}", shell_word(value));
+    }
+    if environment.get("PATH") != Some(&path_before) {
+        let _infallible = writeln!(lines, "export PATH=\"$PATH\":{}", shell_word(&started.sandbox.tools().display().to_string()));
+    }
+    if let Some(file) = env_file {
+        std::fs::write(file, &lines).map_err(|e| Fault::new(Code::FileUnreadable, format!("cannot write {}: {e}", file.display())))?;
+    }
+    print(&lines);
+    print_error("the sandbox answers; paste these lines into another terminal, and end it here with Ctrl-C");
+    let mut terminate = signal(SignalKind::terminate()).map_err(|e| Fault::new(Code::Defect, e.to_string()))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| Fault::new(Code::Defect, e.to_string()))?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    started.stop();
+    Ok(())
+}
+
+/// `value` as one word of a POSIX shell.
+fn shell_word(value: &str) -> String {
+    if !value.is_empty() && value.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-:,=@%+".contains(&b)) {
+        value.to_owned()
+    } else {
+        format!("'{}'", value.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_reads_the_values_as_they_are() {
+        for (value, word) in [("/tmp/x", "/tmp/x"), ("a b", "'a b'"), ("it's", r"'it'\''s'"), ("", "''"), ("$HOME", "'$HOME'")] {
+            assert_eq!(shell_word(value), word);
+        }
+    }
+}
