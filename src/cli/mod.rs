@@ -93,7 +93,7 @@ fn dispatch(command: Command) -> Result<u8> {
             runtime().block_on(sandbox::serve(world.as_deref(), env_file.as_deref(), environment))?;
             Ok(0)
         }
-        Command::SandboxTool { args } => Ok(u8::try_from(args.len()).unwrap_or(0)),
+        Command::SandboxTool { args } => Ok(sandbox::tool(&args)),
         Command::Token(args) => runtime().block_on(token(&args, &environment)),
         Command::Schema => {
             print(&crate::spec::schema());

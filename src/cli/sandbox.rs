@@ -13,7 +13,7 @@ use crate::cli::helm;
 use crate::cli::settings::Environment;
 use crate::cli::{print, print_error};
 use crate::clients::tools::Tools;
-use crate::sandbox::{self, Sandbox};
+use crate::sandbox::{self, Sandbox, world};
 
 /// A running sandbox and the folder of its files.
 pub(super) struct Started {
@@ -44,10 +44,7 @@ pub(super) async fn start(world: Option<&Path>, environment: &mut Environment, s
 }
 
 async fn bare(world: Option<&Path>, environment: &mut Environment, tell: impl Fn(&str) + Copy) -> Result<Started> {
-    let text = match world {
-        None => X,
-        Some(path) => std::fs::read_to_string(path).map_err(|e| Fault::new(Code::FileUnreadable, format!("cannot read the world {}: {e}", path.display())))?,
-    };
+    let text = world_text(world)?;
     let folder = tempfile::Builder::new().prefix("meshstep-sandbox-").tempdir();
     let folder = folder.map_err(|e| Fault::new(Code::FileUnreadable, format!("cannot make the sandbox's folder: {e}")))?;
     let sandbox = sandbox::start(&text, folder.path()).await.map_err(|message| {
@@ -69,7 +66,7 @@ async fn bare(world: Option<&Path>, environment: &mut Environment, tell: impl Fn
 /// Serves a sandbox until a signal comes. Prints, and writes to `env_file`, what a second terminal needs.
 pub(super) async fn serve(world: Option<&Path>, env_file: Option<&Path>, mut environment: Environment) -> Result<()> {
     let path_before = environment.get("PATH").unwrap_or_default().to_owned();
-    let started = bare(world, &mut environment, &|_| {}).await?;
+    let started = bare(world, &mut environment, |_: &str| {}).await?;
     let mut lines = String::new();
     for (name, value) in started.env() {
         let _infallible = writeln!(lines, "export {name}={}", shell_word(value));
@@ -90,6 +87,30 @@ pub(super) async fn serve(world: Option<&Path>, env_file: Option<&Path>, mut env
     }
     started.stop();
     Ok(())
+}
+
+/// A world file's text: by its path, or by the name of one that is built in.
+fn world_text(world: Option<&Path>) -> Result<String> {
+    let Some(path) = world else { return Ok(world::shipped("healthy").unwrap_or_default().to_owned()) };
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(text),
+        Err(error) => path.to_str().and_then(world::shipped).map(str::to_owned).ok_or_else(|| {
+            let names: Vec<&str> = world::SHIPPED.iter().map(|(name, _)| *name).collect();
+            Fault::new(Code::FileUnreadable, format!("cannot read the world {}: {error}", path.display()))
+                .next(format!("name a world file, or one that is built in: {}", names.join(", ")))
+        }),
+    }
+}
+
+/// A stand-in tool of the sandbox, called by its script. Returns the exit code.
+pub(super) fn tool(args: &[String]) -> u8 {
+    match args.split_first() {
+        Some((name, args)) if name == "istioctl" => u8::try_from(sandbox::istioctl(args)).unwrap_or(1),
+        _ => {
+            print_error("the sandbox stands in for `istioctl` alone");
+            64
+        }
+    }
 }
 
 /// `value` as one word of a POSIX shell.
