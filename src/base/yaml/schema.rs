@@ -349,5 +349,6 @@ fn first_line(source: &Source, node: &Node) -> std::ops::Range<usize> {
 /// A description's first sentence, without its full stop.
 fn words(description: &str) -> String {
     let one = text::one_line(description);
-    one.split(". ").next().unwrap_or_default().trim_end_matches('.').to_owned()
+    let end = one.match_indices(". ").find(|(at, _)| one[at + 2..].starts_with(char::is_uppercase)).map_or(one.len(), |(at, _)| at);
+    one[..end].trim_end_matches('.').to_owned()
 }
