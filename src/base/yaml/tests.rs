@@ -1,3 +1,5 @@
+//! Trees, syntax errors and schema mismatches, as tables.
+
 use super::schema::Checker;
 use super::*;
 use crate::base::finding::{Level, render};

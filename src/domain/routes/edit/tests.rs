@@ -1,3 +1,5 @@
+//! Edits of the values file, before and after, byte for byte.
+
 use super::*;
 use crate::domain::routes::EntryNamespace;
 
