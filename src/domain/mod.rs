@@ -5,6 +5,7 @@ pub mod eks;
 pub mod ingress;
 pub mod lock;
 pub mod mesh;
+pub mod prerequisites;
 pub mod releases;
 pub mod routes;
 pub mod services;

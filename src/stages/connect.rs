@@ -203,7 +203,8 @@ fn proxy<'a>(shared: &'a Shared, info: &ClusterInfo) -> Option<&'a str> {
     shared.settings.https_proxy(host).filter(|proxy| proxy.contains("://"))
 }
 
-async fn explained(shared: &Shared, fault: Fault) -> Fault {
+/// What a failed call means for the cluster of the file.
+pub(super) async fn explained(shared: &Shared, fault: Fault) -> Fault {
     let Some(info) = shared.connection.info.get() else { return fault };
     let caller = match aws(shared).await {
         Ok(aws) if fault.code == Code::Unauthorized => aws.caller_arn().await.ok(),

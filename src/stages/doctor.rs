@@ -1,1 +1,164 @@
 //! Stage `doctor`: are the tools, the cluster and the rights there that the chosen stages need?
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::future::join_all;
+
+use crate::base::codes::Code;
+use crate::base::fault::{Fault, Result};
+use crate::base::text;
+use crate::clients::kube::{Cluster, Right};
+use crate::clients::tools::{Call, Tools};
+use crate::domain::prerequisites::{self, TOOLS, Tool, Version};
+use crate::engine::record::Done;
+use crate::engine::{Ctx, Readiness, Stage};
+use crate::stages::{Shared, connect, rights};
+
+/// A tool that takes longer to say its version is of no use.
+const TELL: Duration = Duration::from_secs(20);
+
+/// What a command that names no stages is asked about: everything that the file can do.
+const ALL: [&str; 8] = ["connect", "mesh", "deploy", "routes", "releases", "ingress", "verify", "redeploy"];
+
+/// The stage.
+pub struct Doctor;
+
+#[async_trait]
+impl Stage<Shared> for Doctor {
+    fn id(&self) -> &'static str {
+        "doctor"
+    }
+
+    async fn check(&self, _ctx: &Ctx<Shared>) -> Result<Readiness> {
+        Ok(Readiness::Ready)
+    }
+
+    async fn apply(&self, ctx: &Ctx<Shared>) -> Result<()> {
+        let stages = asked_about(&ctx.shared);
+        tools(ctx, &stages).await;
+        if stages.iter().all(|stage| *stage == "routes") {
+            return Ok(());
+        }
+        let cluster = reachable(ctx).await;
+        let needed: Vec<(&str, Vec<Right>)> = stages
+            .iter()
+            .map(|stage| (*stage, rights::needed(stage, &ctx.shared.pipeline, &ctx.shared.filters)))
+            .filter(|(_, rights)| !rights.is_empty())
+            .collect();
+        match cluster {
+            Some(cluster) => ask_rights(ctx, &cluster, &needed).await,
+            None => needed.iter().for_each(|(stage, _)| ctx.record.case(rights_case(stage)).skip("needs the cluster")),
+        }
+        Ok(())
+    }
+}
+
+/// The stages whose needs are checked: those of the command, or all when `doctor` runs alone. With `verify` comes the cure it may call for.
+fn asked_about(shared: &Shared) -> Vec<&'static str> {
+    let mut stages: Vec<&'static str> = shared.options.stages.iter().copied().filter(|stage| *stage != "doctor").collect();
+    if stages.is_empty() {
+        stages = ALL.to_vec();
+    }
+    if stages.contains(&"verify") && !stages.contains(&"redeploy") {
+        stages.push("redeploy");
+    }
+    stages
+}
+
+async fn tools(ctx: &Ctx<Shared>, stages: &[&str]) {
+    let shared = &ctx.shared;
+    let needed: BTreeSet<&str> = stages.iter().flat_map(|stage| rights::tools(stage, &shared.pipeline, &shared.filters)).copied().collect();
+    let (needed, others): (Vec<&Tool>, Vec<&Tool>) = TOOLS.iter().partition(|tool| needed.contains(tool.name));
+    let checked = needed.into_iter().map(|tool| {
+        ctx.record.case(tool.name).run(move |case| async move {
+            let version = ask(&shared.tools, tool).await?;
+            case.property("version", version);
+            prerequisites::judge(tool, version)?;
+            let path = shared.tools.find(tool.name).map(|path| path.display().to_string()).unwrap_or_default();
+            Ok(Done::unchanged((), format!("{version} at {path}")))
+        })
+    });
+    let told = ctx.record.case("tools that only people need").run(|_| async move {
+        let words = join_all(others.into_iter().map(|tool| words_of(&shared.tools, tool))).await;
+        Ok(Done::unchanged((), words.join(", ")))
+    });
+    tokio::join!(join_all(checked), told);
+}
+
+async fn ask(tools: &Tools, tool: &Tool) -> Result<Version> {
+    let finished = tools.run(Call::new(tool.name).args(tool.args).timeout(TELL)).await.map_err(|fault| match fault.code {
+        Code::ToolMissing if fault.next.is_empty() => fault.next(tool.install),
+        _ => fault,
+    })?;
+    prerequisites::version(tool.name, &finished.stdout, &finished.stderr).ok_or_else(|| prerequisites::unreadable(tool, &finished.shown(10)))
+}
+
+/// `kubectl 1.37.1`, `aws 1.46.3 (older than the runbook's 2.7)`, `no eksctl`.
+async fn words_of(tools: &Tools, tool: &Tool) -> String {
+    if tools.find(tool.name).is_none() {
+        return format!("no {}", tool.name);
+    }
+    match ask(tools, tool).await {
+        Ok(version) if version < tool.minimum => {
+            format!("{} {version} (older than the runbook's {}.{})", tool.name, tool.minimum.major, tool.minimum.minor)
+        }
+        Ok(version) => format!("{} {version}", tool.name),
+        Err(_) => format!("{} of an unknown version", tool.name),
+    }
+}
+
+async fn reachable(ctx: &Ctx<Shared>) -> Option<Cluster> {
+    let (shared, place) = (&ctx.shared, ctx.shared.place("/cluster").cloned());
+    let asked = ctx.record.case("cluster").place(place.as_ref()).run(|case| async move {
+        let cluster = shared.cluster().await?;
+        let version = match cluster.server_version().await {
+            Ok(version) => version,
+            Err(fault) => return Err(connect::explained(shared, fault).await),
+        };
+        case.property("server.version", &version);
+        Ok(Done::unchanged(cluster, format!("{} answers, {version}", rights::cluster_name(&shared.pipeline))))
+    });
+    asked.await
+}
+
+fn rights_case(stage: &str) -> String {
+    format!("rights for {stage}")
+}
+
+/// Asks once for all stages together; each stage's verdict is a case.
+async fn ask_rights(ctx: &Ctx<Shared>, cluster: &Cluster, needed: &[(&str, Vec<Right>)]) {
+    let all: BTreeSet<Right> = needed.iter().flat_map(|(_, rights)| rights).cloned().collect();
+    let denied = denied(cluster, all.into_iter().collect()).await;
+    for (stage, rights) in needed {
+        let denied = &denied;
+        ctx.record
+            .case(rights_case(stage))
+            .run(|_| async move {
+                let denied = denied.as_ref().map_err(Clone::clone)?;
+                let missing: Vec<&Right> = rights.iter().filter(|right| denied.contains(right)).collect();
+                if missing.is_empty() { Ok(Done::unchanged((), text::count(rights.len(), "right"))) } else { Err(lacking(stage, &missing)) }
+            })
+            .await;
+    }
+}
+
+/// One question settles it for an administrator; only others are asked one by one.
+async fn denied(cluster: &Cluster, rights: Vec<Right>) -> Result<Vec<Right>> {
+    let everything = Right { verb: "*".to_owned(), group: "*".to_owned(), resource: "*".to_owned(), ..Right::default() };
+    if cluster.denied(&[everything]).await?.is_empty() { Ok(Vec::new()) } else { cluster.denied(&rights).await }
+}
+
+fn lacking(stage: &str, missing: &[&Right]) -> Fault {
+    let first = missing.first().map(ToString::to_string).unwrap_or_default();
+    let more = if missing.len() > 1 { format!(" and {} more", missing.len() - 1) } else { String::new() };
+    let rules: BTreeSet<String> = missing.iter().map(|right| format!("in {}: {}", right.role(), right.rule())).collect();
+    let rules: Vec<String> = rules.into_iter().collect();
+    let fault = Fault::new(Code::Forbidden, format!("this identity may not {first}{more}, which `{stage}` needs"));
+    let fault = fault.evidence("rules to add", rules.join("\n"));
+    match rules.as_slice() {
+        [only] => fault.next(format!("add {only}")),
+        _ => fault.next("add the rules below to the identity's roles"),
+    }
+}

@@ -10,6 +10,7 @@ pub mod lock;
 pub mod mesh;
 pub mod redeploy;
 pub mod releases;
+pub mod rights;
 pub mod routes;
 pub mod shared;
 pub mod verify;
