@@ -3,6 +3,8 @@
 mod eks;
 mod elb;
 mod fault;
+#[cfg(test)]
+mod tests;
 mod token;
 
 use std::sync::Arc;

@@ -4,6 +4,8 @@ mod connect_to;
 mod dns;
 mod error;
 mod send;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 use std::net::{IpAddr, SocketAddr};

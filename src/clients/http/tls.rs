@@ -35,7 +35,8 @@ impl TlsClass {
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => TlsClass::Expired,
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => TlsClass::NotYetValid,
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => TlsClass::WrongName,
-            CertificateError::UnknownIssuer => TlsClass::UnknownIssuer,
+            // A bad signature: an issuer of that name is trusted, but it is another one (a private CA that was made again).
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => TlsClass::UnknownIssuer,
             _ => TlsClass::Other,
         }
     }

@@ -1,5 +1,8 @@
 //! What every call to the API server passes through: the token, one retry after 401, a deadline, and retries of what may be repeated.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -12,6 +15,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use kube::client::{Body, DynBody};
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 use tower::buffer::Buffer;
 use tower::{BoxError, Layer, Service, ServiceExt};
@@ -161,8 +165,23 @@ where
             return Ok(Response::from_parts(parts, body));
         }
         // Read here, so that the deadline and the retries cover the body too.
-        let body = Full::new(body.collect().await?.to_bytes()).map_err(|never| match never {});
+        let body = with_code(parts.status, body.collect().await?.to_bytes());
+        let body = Full::new(body).map_err(|never| match never {});
         Ok(Response::from_parts(parts, Box::new(body)))
+    }
+}
+
+/// An error's body with its status code inside: kube takes the code from there, and a proxy's JSON has none.
+fn with_code(status: StatusCode, body: Bytes) -> Bytes {
+    if !status.is_client_error() && !status.is_server_error() {
+        return body;
+    }
+    match serde_json::from_slice::<Value>(&body) {
+        Ok(Value::Object(mut said)) if said.get("code").and_then(Value::as_u64).is_none_or(|code| code == 0) => {
+            said.insert("code".to_owned(), status.as_u16().into());
+            Value::Object(said).to_string().into()
+        }
+        _ => body,
     }
 }
 

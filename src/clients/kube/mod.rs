@@ -7,6 +7,8 @@ mod objects;
 mod pods;
 mod resources;
 mod rights;
+#[cfg(test)]
+mod tests;
 mod token;
 mod watch;
 

@@ -88,7 +88,7 @@ impl Cluster {
         let params = PatchParams { dry_run, ..PatchParams::apply(FIELD_MANAGER).force() };
         let doing = format!("applying {object}");
         let request = Request::new(&path).patch(name, &params, &Patch::Apply(&manifest));
-        let after: Value = self.send(request, &doing).await.map_err(|error| refused_apply(fault(error, &doing)))?;
+        let after: Value = self.send(request).await.map_err(|error| refused_apply(fault(error, &doing)))?;
         let applied = judge(before.as_ref(), &after);
         let after =
             serde_json::from_value(after).map_err(|error| Fault::new(Code::ApiFailed, format!("{doing}: the answer is no object: {error}")))?;
@@ -106,7 +106,7 @@ impl Cluster {
         let mut tries = 0;
         loop {
             let request = Request::new(&path).patch(name, &params, &Patch::Merge(patch));
-            match self.send(request, &doing).await {
+            match self.send(request).await {
                 Err(kube::Error::Api(status)) if status.code == 409 && tries < 4 => tries += 1,
                 result => return result.map_err(|error| fault(error, &doing)),
             }
@@ -118,8 +118,8 @@ impl Cluster {
         let Some(found) = self.resource(api_version, &object.kind).await? else { return Ok(false) };
         let doing = format!("deleting {object}");
         let params = DeleteParams { propagation_policy: Some(PropagationPolicy::Background), ..DeleteParams::default() };
-        let request = Request::new(&found.path(&object.namespace)).delete(&object.name, &params);
-        match self.send::<Value>(request, &doing).await {
+        let request = Request::new(found.path(&object.namespace)).delete(&object.name, &params);
+        match self.send::<Value>(request).await {
             Ok(_) => Ok(true),
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
             Err(error) => Err(fault(error, &doing)),
@@ -127,7 +127,7 @@ impl Cluster {
     }
 
     async fn get_at<T: DeserializeOwned>(&self, path: &str, name: &str, doing: &str) -> Result<Option<T>> {
-        match self.send(Request::new(path).get(name, &GetParams::default()), doing).await {
+        match self.send(Request::new(path).get(name, &GetParams::default())).await {
             Ok(object) => Ok(Some(object)),
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
             Err(error) => Err(fault(error, doing)),
@@ -141,7 +141,7 @@ impl Cluster {
         }
         let mut all = Vec::new();
         loop {
-            let page: ObjectList<T> = match self.send(Request::new(path).list(&params), doing).await {
+            let page: ObjectList<T> = match self.send(Request::new(path).list(&params)).await {
                 Ok(page) => page,
                 // The continue token is too old: begin again.
                 Err(kube::Error::Api(status)) if status.code == 410 && params.continue_token.is_some() => {
@@ -159,11 +159,7 @@ impl Cluster {
         }
     }
 
-    pub(super) async fn send<T: DeserializeOwned>(
-        &self,
-        request: Result<HttpRequest<Vec<u8>>, kube::core::request::Error>,
-        _doing: &str,
-    ) -> Result<T, kube::Error> {
+    async fn send<T: DeserializeOwned>(&self, request: Result<HttpRequest<Vec<u8>>, kube::core::request::Error>) -> Result<T, kube::Error> {
         self.client.request(request.map_err(kube::Error::BuildRequest)?).await
     }
 }
