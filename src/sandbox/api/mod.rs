@@ -1,16 +1,23 @@
 //! The simulated cluster's API server: Kubernetes over TLS on a loopback port, backed by the store.
 
+mod actions;
 mod answer;
 mod audit;
 mod discovery;
 mod format;
+mod logs;
 mod objects;
+mod openapi;
 mod options;
 mod patch;
+mod portforward;
+mod proto;
+mod reviews;
 mod route;
 mod scale;
 mod select;
 mod serve;
+mod spdy;
 mod table;
 mod watch;
 

@@ -11,7 +11,7 @@ use super::format::Format;
 use super::patch::{self, managed};
 use super::select::Selector;
 use super::serve::Call;
-use super::{scale, watch};
+use super::{actions, logs, portforward, proto, reviews, scale, watch};
 use crate::sandbox::schema::check;
 use crate::sandbox::store::meta::{name, namespace, text, uid};
 use crate::sandbox::store::{Deleted, Deletion, Part, Propagation, Resource, Status, Write};
@@ -28,9 +28,11 @@ pub(super) async fn dispatch(call: Call) -> Result<Answer, Status> {
     if !kind.namespaced && !seen.namespace.is_empty() || !seen.subresource.is_empty() && !kind.has(&seen.subresource) {
         return Err(Status::unknown_resource());
     }
-    let unplayed = || Err(Status::not_played(&call.seen.verb, &call.seen.path));
     if !kind.stored {
-        return unplayed();
+        return match seen.verb.as_str() {
+            "create" => reviews::answer(call, kind).await,
+            verb => Err(Status::new(405, "MethodNotAllowed", format!("the server does not allow this method on the requested resource: {verb}"))),
+        };
     }
     match (seen.verb.as_str(), seen.subresource.as_str()) {
         ("get", "" | "status") => get(&call, &kind),
@@ -42,7 +44,11 @@ pub(super) async fn dispatch(call: Call) -> Result<Answer, Status> {
         ("get" | "update" | "patch", "scale") => scale::answer(call, kind).await,
         ("delete", "") => delete(call, kind).await,
         ("deletecollection", "") => delete_collection(call, kind).await,
-        _ => unplayed(),
+        ("get", "log") => logs::answer(&call, &kind),
+        ("get" | "create", "portforward") => portforward::answer(call, &kind),
+        ("create", "eviction" | "binding" | "token") => actions::answer(call, kind).await,
+        ("update", "finalize") => actions::finalize(call, kind).await,
+        _ => Err(Status::not_played(&seen.verb, &seen.path)),
     }
 }
 
@@ -106,12 +112,17 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Value, Status> {
     serde_saphyr::from_str(text).map_err(|e| Status::bad_request(format!("error parsing the body: {e}")))
 }
 
+/// Reads a JSON, YAML or protobuf body.
+pub(super) fn parse_any(bytes: &[u8]) -> Result<Value, Status> {
+    if bytes.starts_with(b"k8s\0") { proto::decode(bytes) } else { parse(bytes) }
+}
+
 fn media_type(call: &Call) -> Result<(), Status> {
     let media = call.header(http::header::CONTENT_TYPE).split(';').next().unwrap_or_default().trim();
-    if matches!(media, "" | "application/json" | "application/yaml") {
+    if matches!(media, "" | "application/json" | "application/yaml" | "application/vnd.kubernetes.protobuf") {
         return Ok(());
     }
-    let message = "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml";
+    let message = "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf";
     Err(Status::new(415, "UnsupportedMediaType", message))
 }
 
@@ -174,7 +185,7 @@ pub(super) fn write(call: &Call, part: Part) -> Write {
 
 async fn create(mut call: Call, kind: Arc<Resource>) -> Result<Answer, Status> {
     media_type(&call)?;
-    let object = parse(&body(&mut call).await?)?;
+    let object = parse_any(&body(&mut call).await?)?;
     if kind.namespaced && call.seen.namespace.is_empty() {
         call.seen.namespace = namespace(&object).to_owned();
         return Err(Status::bad_request("an empty namespace may not be set during creation"));
@@ -200,7 +211,7 @@ async fn create(mut call: Call, kind: Arc<Resource>) -> Result<Answer, Status> {
 
 async fn update(mut call: Call, kind: Arc<Resource>) -> Result<Answer, Status> {
     media_type(&call)?;
-    let sent = parse(&body(&mut call).await?)?;
+    let sent = parse_any(&body(&mut call).await?)?;
     let Decoded { mut object, unknown } = decode(&call, &kind, settle(&call, &kind, sent)?)?;
     let seen = &call.seen;
     let part = if seen.subresource == "status" { Part::Status } else { Part::Main };
@@ -212,7 +223,7 @@ async fn update(mut call: Call, kind: Arc<Resource>) -> Result<Answer, Status> {
     Ok(answer)
 }
 
-fn deletion(call: &Call, options: &Value) -> Result<Deletion, Status> {
+pub(super) fn deletion(call: &Call, options: &Value) -> Result<Deletion, Status> {
     let policy = match text(options, "/propagationPolicy") {
         "" => call.query.get("propagationPolicy"),
         set => set,
@@ -241,7 +252,7 @@ fn deletion(call: &Call, options: &Value) -> Result<Deletion, Status> {
 
 async fn delete(mut call: Call, kind: Arc<Resource>) -> Result<Answer, Status> {
     let bytes = body(&mut call).await?;
-    let options = if bytes.is_empty() { Value::Null } else { parse(&bytes)? };
+    let options = if bytes.is_empty() { Value::Null } else { parse_any(&bytes)? };
     let deletion = deletion(&call, &options)?;
     let seen = &call.seen;
     Ok(match call.api.store.delete_with(&kind.id(), &seen.namespace, &seen.name, &deletion)? {
@@ -263,7 +274,7 @@ async fn delete(mut call: Call, kind: Arc<Resource>) -> Result<Answer, Status> {
 
 async fn delete_collection(mut call: Call, kind: Arc<Resource>) -> Result<Answer, Status> {
     let bytes = body(&mut call).await?;
-    let options = if bytes.is_empty() { Value::Null } else { parse(&bytes)? };
+    let options = if bytes.is_empty() { Value::Null } else { parse_any(&bytes)? };
     let deletion = deletion(&call, &options)?;
     let selector = selector(&call, &kind)?;
     let store = &call.api.store;

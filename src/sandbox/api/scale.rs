@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::answer::{self, Answer};
-use super::objects::{body, parse, write};
+use super::objects::{body, parse_any, write};
 use super::patch::{self, managed};
 use super::serve::Call;
 use crate::sandbox::store::meta::{child, metadata, number, text, version};
@@ -31,7 +31,7 @@ pub(super) async fn answer(mut call: Call, kind: Arc<Resource>) -> Result<Answer
         let object = store.get(&kind.id(), &namespace, &name).ok_or_else(|| Status::not_found(&kind, &name))?;
         return Ok(answer::json(200, &scale(&object)));
     }
-    let sent = parse(&body(&mut call).await?)?;
+    let sent = parse_any(&body(&mut call).await?)?;
     let replicas = number(&sent, "/spec/replicas").filter(|r| *r >= 0);
     let replicas = replicas.ok_or_else(|| Status::bad_request("spec.replicas: a number of at least 0 is needed"))?;
     let (expected, manager, served) = (version(&sent), patch::field_manager(&call), call.seen.version.clone());

@@ -16,7 +16,7 @@ use super::answer::{self, Answer};
 use super::audit::Entry;
 use super::options::{Fault, Seen};
 use super::route::{self, Query};
-use super::{Api, discovery, objects};
+use super::{Api, discovery, objects, openapi};
 use crate::sandbox::store::{Status, User};
 
 /// A listener on 127.0.0.1 that may reuse a port that was just given back.
@@ -198,6 +198,7 @@ async fn dispatch(call: Call) -> Result<Answer, Status> {
         "/version" => Ok(discovery::version(&call.api.options.version)),
         "/healthz" | "/livez" | "/readyz" => Ok(answer::text(200, "text/plain; charset=utf-8", "ok")),
         _ if path == "/api" || path == "/apis" || path.starts_with("/api/") || path.starts_with("/apis/") => discovery::answer(&call, &path),
+        _ if path == "/openapi/v2" || path.starts_with("/openapi/v3") => openapi::answer(&call, &path),
         _ => Err(Status::not_played(&call.seen.verb, &call.seen.path)),
     }
 }

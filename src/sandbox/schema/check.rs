@@ -109,7 +109,7 @@ fn member(map: &mut serde_json::Map<String, Value>, key: &str, field: Option<Sch
 }
 
 fn walk(schema: Schema<'_>, value: &mut Value, path: &str, owner: &str, findings: &mut Findings) {
-    if schema.open() && schema.kind().is_empty() && !schema.int_or_string() || value.is_null() {
+    if schema.anything() && !schema.int_or_string() || value.is_null() {
         return;
     }
     let own = match schema.type_name() {

@@ -59,14 +59,15 @@ macro_rules! kinds {
 
 fn add_builtin(generator: &mut SchemaGenerator, roots: &mut Map<String, Value>) {
     kinds! { generator, roots,
-        "" { api::core::v1: ConfigMap Endpoints Event LimitRange Namespace Node PersistentVolume PersistentVolumeClaim Pod PodTemplate
+        "" { api::core::v1: Binding ConfigMap Endpoints Event LimitRange Namespace Node PersistentVolume PersistentVolumeClaim Pod PodTemplate
             ReplicationController ResourceQuota Secret Service ServiceAccount }
+        "meta.k8s.io" { apimachinery::pkg::apis::meta::v1: DeleteOptions }
         "admissionregistration.k8s.io" { api::admissionregistration::v1: MutatingWebhookConfiguration ValidatingWebhookConfiguration
             ValidatingAdmissionPolicy ValidatingAdmissionPolicyBinding }
         "apiextensions.k8s.io" { apiextensions_apiserver::pkg::apis::apiextensions::v1: CustomResourceDefinition }
         "apiregistration.k8s.io" { kube_aggregator::pkg::apis::apiregistration::v1: APIService }
         "apps" { api::apps::v1: ControllerRevision DaemonSet Deployment ReplicaSet StatefulSet }
-        "authentication.k8s.io" { api::authentication::v1: SelfSubjectReview TokenReview }
+        "authentication.k8s.io" { api::authentication::v1: SelfSubjectReview TokenRequest TokenReview }
         "authorization.k8s.io" { api::authorization::v1: LocalSubjectAccessReview SelfSubjectAccessReview SelfSubjectRulesReview SubjectAccessReview }
         "autoscaling" { api::autoscaling::v2: HorizontalPodAutoscaler }
         "batch" { api::batch::v1: CronJob Job }
@@ -74,7 +75,7 @@ fn add_builtin(generator: &mut SchemaGenerator, roots: &mut Map<String, Value>) 
         "coordination.k8s.io" { api::coordination::v1: Lease }
         "discovery.k8s.io" { api::discovery::v1: EndpointSlice }
         "networking.k8s.io" { api::networking::v1: Ingress IngressClass NetworkPolicy }
-        "policy" { api::policy::v1: PodDisruptionBudget }
+        "policy" { api::policy::v1: Eviction PodDisruptionBudget }
         "rbac.authorization.k8s.io" { api::rbac::v1: ClusterRole ClusterRoleBinding Role RoleBinding }
         "scheduling.k8s.io" { api::scheduling::v1: PriorityClass }
         "storage.k8s.io" { api::storage::v1: StorageClass }
@@ -88,7 +89,12 @@ pub(in crate::sandbox) fn definitions() -> &'static Map<String, Value> {
 
 /// The full name of a built-in kind's definition.
 pub(in crate::sandbox) fn definition_name(kind: &Resource) -> Option<&'static str> {
-    types().roots.get(&format!("{}/{}", kind.group, kind.kind))?.as_str()
+    root(&kind.group, &kind.kind)
+}
+
+/// The full name of the definition of `group` and `kind`.
+pub(in crate::sandbox) fn root(group: &str, kind: &str) -> Option<&'static str> {
+    types().roots.get(&format!("{group}/{kind}"))?.as_str()
 }
 
 /// A schema and everything below it.
@@ -126,6 +132,16 @@ impl<'a> Schema<'a> {
         }
         let version = list(&kind.definition, "/versions").iter().find(|v| text(v, "/name") == version)?;
         version.pointer("/schema/openAPIV3Schema").map(Schema::at)
+    }
+
+    /// A built-in definition by its full name.
+    pub(in crate::sandbox) fn named(name: &str) -> Option<Schema<'static>> {
+        definitions().get(name).map(Schema::at)
+    }
+
+    /// Whether this refers to the definition of that full name.
+    pub(in crate::sandbox) fn is_named(&self, name: &str) -> bool {
+        reference(self.usage).strip_prefix(PREFIX) == Some(name)
     }
 
     /// The type of `metadata`.
@@ -172,9 +188,14 @@ impl<'a> Schema<'a> {
 
     /// Whether any field may stand here.
     pub(in crate::sandbox) fn open(&self) -> bool {
-        let preserve = self.target.get("x-kubernetes-preserve-unknown-fields").and_then(Value::as_bool).unwrap_or(false);
+        self.target.get("x-kubernetes-preserve-unknown-fields").and_then(Value::as_bool).unwrap_or(false) || self.anything()
+    }
+
+    /// Whether any value may stand here. Built-in types without fields, such as FieldsV1, take anything;
+    /// `type: object` alone in a custom schema takes nothing.
+    pub(in crate::sandbox) fn anything(&self) -> bool {
         let untyped = self.target.get("properties").is_none() && self.target.get("additionalProperties").is_none();
-        self.target.is_boolean() || preserve || (untyped && self.kind().is_empty())
+        self.target.is_boolean() || untyped && (self.kind().is_empty() || self.kind() == "object" && !reference(self.usage).is_empty())
     }
 
     /// Whether a number or a text may stand here.

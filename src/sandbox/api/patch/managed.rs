@@ -107,7 +107,9 @@ pub(in crate::sandbox::api) fn track(kind: &Resource, version: &str, old: Option
     let after = leaves(new);
     let changed: BTreeSet<&Path> = after.iter().filter(|(path, value)| before.get(*path) != Some(value)).map(|(path, _)| path).collect();
     let gone: BTreeSet<&Path> = before.keys().filter(|path| !after.contains_key(*path)).collect();
-    let mut entries = old.map(read).unwrap_or_default();
+    // Who sends managedFields may have changed them; who sends none leaves them as they are.
+    let sent = read(new);
+    let mut entries = if sent.is_empty() { old.map(read).unwrap_or_default() } else { sent };
     if changed.is_empty() && gone.is_empty() {
         write(new, &entries);
         return;
