@@ -70,6 +70,8 @@ pub struct Lock {
 pub fn named(id: &str) -> Option<Box<dyn Stage<Shared>>> {
     Some(match id {
         "connect" => Box::new(connect::Connect),
+        "mesh" => Box::new(lock::Locked(mesh::MeshStage)),
+        "deploy" => Box::new(lock::Locked(deploy::DeployStage)),
         "routes" => Box::new(routes::RoutesStage),
         _ => return None,
     })
