@@ -140,14 +140,14 @@ mod tests {
 
     #[test]
     fn each_gap_is_shown_where_it_stands() {
-        let text = "a: x-${ONE}-${TWO}\nb: [\"${TAGG}\"]\n${C}: 1\n";
+        let text = "a: x-${FIRST}-${SECOND}\nb: [\"${TAGG}\"]\n${C}: 1\n";
         let source = Source::new("f", text);
         let mut tree = parse_one(&source).expect("yaml").expect("a value");
         let vars = BTreeMap::from([("TAG".to_owned(), "on".to_owned())]);
         let found: Vec<String> = fill(&mut tree, &source, &vars).into_iter().map(|f| format!("{} {}", f.place, f.message)).collect();
         let expected = [
-            "f:1:6 `${ONE}` is not filled",
-            "f:1:13 `${TWO}` is not filled",
+            "f:1:6 `${FIRST}` is not filled",
+            "f:1:15 `${SECOND}` is not filled",
             "f:2:6 `${TAGG}` is not filled; did you mean `${TAG}`?",
             "f:3:1 a key cannot hold `${…}`",
         ];
