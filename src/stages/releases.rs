@@ -1,9 +1,25 @@
 //! Stage `releases`: the virtual-services and alb-istio-ingress charts, through the real helm.
 
+use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::stages::Seconds;
+use crate::base::codes::Code;
+use crate::base::fault::{Fault, Result};
+use crate::base::names::ObjectName;
+use crate::base::place::Place;
+use crate::base::text;
+use crate::clients::kube::Cluster;
+use crate::domain::releases::argv::Wanted;
+use crate::domain::releases::decide::Next;
+use crate::domain::releases::helm::Helm;
+use crate::domain::releases::plan::{self, Permit, Plan};
+use crate::engine::record::{Case, Done};
+use crate::engine::{Ctx, Readiness, Stage};
+use crate::stages::{Seconds, Shared};
+
+/// How many lines of a diff a report carries.
+const DIFF_LINES: usize = 400;
 
 /// An item of `releases:`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -31,4 +47,146 @@ fn default_namespace() -> String {
 
 fn default_timeout() -> Seconds {
     Seconds::from_secs(300)
+}
+
+/// Installs or upgrades each release of the file, in its order; after a failed one the rest is not tried.
+pub struct ReleasesStage;
+
+#[async_trait]
+impl Stage<Shared> for ReleasesStage {
+    fn id(&self) -> &'static str {
+        "releases"
+    }
+
+    async fn check(&self, ctx: &Ctx<Shared>) -> Result<Readiness> {
+        if ctx.shared.pipeline.releases.is_empty() {
+            return Ok(Readiness::Skip("no releases: section in the file".to_owned()));
+        }
+        for (index, release) in ctx.shared.pipeline.releases.iter().enumerate() {
+            files_are_there(&ctx.shared, index, release)?;
+        }
+        Ok(Readiness::Ready)
+    }
+
+    async fn apply(&self, ctx: &Ctx<Shared>) -> Result<()> {
+        let shared = &ctx.shared;
+        let cluster = shared.cluster().await?;
+        let helm = Helm::open(&shared.tools, cluster.kubeconfig()).await?;
+        let mut failed: Option<&str> = None;
+        for (index, release) in shared.pipeline.releases.iter().enumerate() {
+            let case = ctx.record.case(format!("helm upgrade {}", release.name)).service(&release.name);
+            let case = case.place(shared.place(&format!("/releases/{index}")));
+            if let Some(failed) = failed {
+                case.skip(format!("needs helm upgrade {failed} (failed)"));
+                continue;
+            }
+            if case.run(|case| one(ctx, &helm, &cluster, release, case)).await.is_none() {
+                failed = Some(&release.name);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The chart and every values file must be there before anything is touched: a missing team file is a fault of the file.
+fn files_are_there(shared: &Shared, index: usize, release: &Release) -> Result<()> {
+    let missing = |what: &str, path: &str, pointer: String| {
+        Fault::new(Code::FileUnreadable, format!("{what} of release {} does not exist: `{path}`", release.name)).at(shared.place(&pointer))
+    };
+    if !shared.path(&release.chart).join("Chart.yaml").is_file() {
+        return Err(missing("the chart", &release.chart, format!("/releases/{index}/chart")).next("`chart` names a folder with a Chart.yaml"));
+    }
+    for (n, file) in release.values.iter().enumerate() {
+        let path = shared.path(file);
+        if !path.is_file() {
+            let near = neighbours(&path, file);
+            let fault = missing("a values file", file, format!("/releases/{index}/values/{n}"));
+            return Err(if near.is_empty() { fault } else { fault.next(format!("there are: {near}")) });
+        }
+    }
+    Ok(())
+}
+
+/// The values files beside a missing one: a team's name is easily mistyped.
+fn neighbours(path: &std::path::Path, file: &str) -> String {
+    let name = |p: &std::path::Path| p.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let Some(entries) = path.parent().and_then(|folder| std::fs::read_dir(folder).ok()) else { return String::new() };
+    let mut names: Vec<String> = entries.flatten().map(|e| name(&e.path())).filter(|n| n.starts_with("values") && n.ends_with(".yaml")).collect();
+    names.sort();
+    if let Some(nearest) = text::nearest(&name(path), names.iter().map(String::as_str)).map(str::to_owned) {
+        names.retain(|n| *n != nearest);
+        names.insert(0, nearest);
+    }
+    let folder = file.rsplit_once('/').map(|(folder, _)| format!("{folder}/")).unwrap_or_default();
+    names.iter().map(|n| format!("`{folder}{n}`")).collect::<Vec<_>>().join(", ")
+}
+
+async fn one(ctx: &Ctx<Shared>, helm: &Helm, cluster: &Cluster, release: &Release, case: Case) -> Result<Done> {
+    let (shared, options) = (&ctx.shared, &ctx.shared.options);
+    let wanted = Wanted {
+        name: release.name.clone(),
+        namespace: release.namespace.clone(),
+        chart: shared.path(&release.chart),
+        values: release.values.iter().map(|file| shared.path(file)).collect(),
+        team: release.team.clone(),
+        timeout: release.timeout.0,
+        take_ownership: options.take_ownership,
+        ..Wanted::default()
+    };
+    let permit = Permit { recover_pending: options.recover_pending, new_alb: options.allow_new_alb, team_change: options.allow_team_change };
+    case.property("helm.version", helm.version());
+    let plan = match plan::plan(helm, cluster, &wanted, permit).await {
+        // Before the first run there is neither mesh nor namespace to render against.
+        Err(fault) if ctx.dry_run && matches!(fault.code, Code::NeedsEarlier | Code::NamespaceMissing) => {
+            return Ok(Done::would_change((), format!("would install it; {fault}")));
+        }
+        plan => plan.map_err(|fault| placed(fault, shared, release))?,
+    };
+    show(&plan, &case);
+    if ctx.dry_run {
+        return Ok(if plan.changes() {
+            Done::would_change((), plan.would())
+        } else {
+            Done::unchanged((), format!("unchanged, revision {}", plan.revision()))
+        });
+    }
+    match plan.next {
+        Next::Install => ctx.ledger.intend("releases", &ObjectName::new("release", &release.namespace, &release.name))?,
+        Next::RollBack(to) => case.warn(format!("revision {} was left {} by a killed run; rolled back to revision {to} first", plan.revision(), status(&plan))),
+        Next::Forget(revision) => case.warn(format!("revision {revision} was left {} by a killed run; its record was removed, its objects were kept", status(&plan))),
+        Next::UpgradeIfChanged | Next::Upgrade => {}
+    }
+    if plan.changes() {
+        case.progress(if plan.stored.is_some() { "upgrading" } else { "installing" });
+    }
+    let applied = plan::apply(helm, cluster, &wanted, permit, plan).await.map_err(|fault| placed(fault, shared, release))?;
+    Ok(if applied.changed() { Done::changed((), applied.note()) } else { Done::unchanged((), applied.note()) })
+}
+
+fn status(plan: &Plan) -> String {
+    plan.stored.as_ref().map(|s| s.status.to_string()).unwrap_or_default()
+}
+
+/// The diff for people, in the case's output.
+fn show(plan: &Plan, case: &Case) {
+    for what in &plan.difference.what {
+        case.output(what);
+    }
+    if !plan.difference.diff.is_empty() {
+        let lines = plan.difference.diff.lines().count();
+        let shown: Vec<&str> = plan.difference.diff.lines().take(DIFF_LINES).collect();
+        case.output(&shown.join("\n"));
+        if lines > DIFF_LINES {
+            case.output(&format!("… and {}", text::count(lines - DIFF_LINES, "more line")));
+        }
+    }
+}
+
+/// A fault about no line of its own is about the release's entry; one of the values against the schema is about the last values file.
+fn placed(fault: Fault, shared: &Shared, release: &Release) -> Fault {
+    if fault.code != Code::FileInvalid || fault.place.is_some() {
+        return fault;
+    }
+    let file = release.values.last().map(|file| Place::new(shared.path(file).display().to_string(), 0, 0));
+    fault.at(file.as_ref())
 }

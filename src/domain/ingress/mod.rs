@@ -1,6 +1,7 @@
 //! From an Ingress's name to the first answer of the gateway: one pure judge for each link of the chain.
 
 pub mod accepted;
+pub mod answer;
 pub mod balancer;
 pub mod binding;
 pub mod events;
