@@ -72,6 +72,8 @@ impl Cause {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodEvidence {
     pub name: String,
+    /// What controls it; `None`: nothing does, or it is not known.
+    pub owner: Option<ObjectName>,
     pub started: Option<Timestamp>,
     pub log: AgentLog,
     /// The keys of the roots that its proxy trusts, if they could be read.
@@ -85,8 +87,6 @@ pub struct PodEvidence {
 pub struct Evidence {
     pub namespace: String,
     pub service: String,
-    /// The controller of the Service's pods.
-    pub workload: Option<ObjectName>,
     pub pods: Vec<PodEvidence>,
     pub gateways: Vec<PodEvidence>,
     /// The current root: ConfigMap istio-ca-root-cert of the root namespace.

@@ -2,7 +2,9 @@
 
 pub mod access_log;
 pub mod agent_log;
+pub mod gather;
 pub mod judge;
+pub mod restart;
 pub mod root;
 
 pub use judge::{Cause, Evidence, Judgement, judge};

@@ -54,6 +54,34 @@ pub fn bundle(pem: &str) -> Result<Vec<Root>, String> {
     if roots.is_empty() { Err("it holds no certificate".to_owned()) } else { Ok(roots) }
 }
 
+/// The keys of the roots in an Envoy's `config_dump` of secrets, raw (`validation_context`) or as istioctl prints it (`validationContext`).
+/// `None`: it tells of no root.
+pub fn of_config_dump(json: &str) -> Option<Vec<KeyHash>> {
+    use base64::Engine;
+    let dump: serde_json::Value = serde_json::from_str(json).ok()?;
+    let mut bundles = Vec::new();
+    collect(&dump, false, &mut bundles);
+    let decode = |text: &String| base64::engine::general_purpose::STANDARD.decode(text).ok().and_then(|b| String::from_utf8(b).ok());
+    let keys: Vec<KeyHash> = bundles.iter().filter_map(decode).filter_map(|pem| bundle(&pem).ok()).flatten().map(|root| root.key).collect();
+    (!keys.is_empty()).then_some(keys)
+}
+
+/// Every trusted bundle of a secret whose name says that it is the mesh's root.
+fn collect(value: &serde_json::Value, within: bool, bundles: &mut Vec<String>) {
+    match value {
+        serde_json::Value::Array(items) => items.iter().for_each(|item| collect(item, within, bundles)),
+        serde_json::Value::Object(fields) => {
+            let named = fields.get("name").and_then(|n| n.as_str()).is_some_and(|name| name == "ROOTCA");
+            for key in ["trusted_ca", "trustedCa"] {
+                let inline = fields.get(key).and_then(|ca| ca.get("inline_bytes").or_else(|| ca.get("inlineBytes"))?.as_str());
+                bundles.extend(inline.filter(|_| within).map(str::to_owned));
+            }
+            fields.values().for_each(|field| collect(field, within || named, bundles));
+        }
+        _ => {}
+    }
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
@@ -67,6 +95,23 @@ mod tests {
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         params.distinguished_name.push(rcgen::DnType::OrganizationName, "cluster.local");
         params.self_signed(key).expect("signed").pem()
+    }
+
+    #[test]
+    fn the_roots_of_a_proxy_are_read_in_both_shapes() {
+        use base64::Engine;
+        let pem = ca(&rcgen::KeyPair::generate().expect("key"));
+        let bytes = base64::engine::general_purpose::STANDARD.encode(&pem);
+        let key = bundle(&pem).expect("a bundle")[0].key.clone();
+        let raw = format!(
+            r#"{{"configs":[{{"name":"default","secret":{{"tls_certificate":{{}}}}}},{{"name":"ROOTCA","secret":{{"validation_context":{{"trusted_ca":{{"inline_bytes":"{bytes}"}}}}}}}}]}}"#
+        );
+        let istioctl =
+            raw.replace("validation_context", "validationContext").replace("trusted_ca", "trustedCa").replace("inline_bytes", "inlineBytes");
+        assert_eq!(of_config_dump(&raw), Some(vec![key.clone()]));
+        assert_eq!(of_config_dump(&istioctl), Some(vec![key]));
+        assert_eq!(of_config_dump(&raw.replace("ROOTCA", "other")), None);
+        assert_eq!(of_config_dump("{}"), None);
     }
 
     #[test]

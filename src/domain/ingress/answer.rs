@@ -38,7 +38,8 @@ mod tests {
 
     #[test]
     fn only_envoy_ends_the_wait_well() {
-        let reply = |status, server: &str, body: &str| Reply { status, headers: vec![("server".into(), server.into())], body: body.into(), took_ms: 1 };
+        let reply =
+            |status, server: &str, body: &str| Reply { status, headers: vec![("server".into(), server.into())], body: body.into(), took_ms: 1 };
         for (reply, waited, expected) in [
             (reply(404, "istio-envoy", ""), 0, "holds 404 by the gateway: it has no route for this host and path"),
             (reply(503, "istio-envoy", "no healthy upstream"), 0, "holds 503 by the gateway: it has no healthy pod to send to"),

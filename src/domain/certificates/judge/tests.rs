@@ -29,6 +29,7 @@ fn root(key: &str) -> Root {
 fn pod(name: &str, started: i64, log: &str, roots: Option<&str>) -> PodEvidence {
     PodEvidence {
         name: name.into(),
+        owner: Some(ObjectName::new("Deployment", "prod", "app1-service")),
         started: Some(at(started)),
         log: agent_log::read(log),
         roots: roots.map(|key| vec![KeyHash(key.repeat(64))]),
@@ -41,7 +42,6 @@ fn evidence() -> Evidence {
     Evidence {
         namespace: "prod".into(),
         service: "app1-service".into(),
-        workload: Some(ObjectName::new("deployment", "prod", "app1-service")),
         pods: vec![pod("app1-a", 500, "", None)],
         gateways: vec![pod("gw-a", 1100, "", None)],
         root: Some(root("b")),
