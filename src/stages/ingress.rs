@@ -1,9 +1,39 @@
 //! Stage `ingress`: from the Ingress's name to the first answer of Envoy, link by link.
 
+use std::future::Future;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use futures::future::{Either, select};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Event as CoreEvent, Service};
+use k8s_openapi::api::networking::v1::{Ingress as IngressObject, IngressClass};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::stages::Seconds;
+use crate::base::codes::Code;
+use crate::base::fault::{Fault, Result};
+use crate::base::text;
+use crate::base::wait::{self, Patience, Poll};
+use crate::clients::aws::{Aws, LoadBalancer};
+use crate::clients::kube::{Cluster, Nudge};
+use crate::domain::ingress::accepted::Seen;
+use crate::domain::ingress::binding::{Around, Binding};
+use crate::domain::ingress::events::Event;
+use crate::domain::ingress::targets::{self, Target};
+use crate::domain::ingress::{Link, accepted, answer, balancer, binding};
+use crate::domain::verify::retry;
+use crate::engine::record::{Case, Done};
+use crate::engine::{Ctx, Readiness, Stage};
+use crate::stages::connect::Cluster as ClusterOfFile;
+use crate::stages::{Seconds, Shared, verify};
+
+/// The re-list beside the watches.
+const RELIST: Duration = Duration::from_secs(10);
+/// AWS counts every Describe call of the account together: never more often than this, once the first seconds are over.
+const AWS_SLOWEST: Duration = Duration::from_secs(10);
 
 /// `ingress:`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -39,4 +69,397 @@ fn default_min_healthy() -> u32 {
 
 fn default_timeout() -> Seconds {
     Seconds::from_secs(600)
+}
+
+/// Waits for each link of the chain, in its order. It changes nothing.
+pub struct IngressStage;
+
+#[async_trait]
+impl Stage<Shared> for IngressStage {
+    fn id(&self) -> &'static str {
+        "ingress"
+    }
+
+    async fn check(&self, ctx: &Ctx<Shared>) -> Result<Readiness> {
+        Ok(match &ctx.shared.pipeline.ingress {
+            None => Readiness::Skip("no ingress: section in the file".to_owned()),
+            Some(_) if ctx.dry_run => Readiness::Skip("dry run".to_owned()),
+            Some(_) => Readiness::Ready,
+        })
+    }
+
+    async fn apply(&self, ctx: &Ctx<Shared>) -> Result<()> {
+        let Some(params) = ctx.shared.pipeline.ingress.clone() else { return Ok(()) };
+        let chain = Chain { ctx, cluster: ctx.shared.cluster().await?, deadline: Instant::now() + params.timeout.0, params };
+        chain.run().await;
+        Ok(())
+    }
+}
+
+const LINKS: [&str; 7] = ["ingress accepted", "hostname", "load balancer active", "target group binding", "targets healthy", "dns", "first answer"];
+
+/// AWS, or why it is not asked.
+pub(super) enum Account {
+    Known(Aws),
+    Unknown(String),
+}
+
+struct Chain<'a> {
+    ctx: &'a Ctx<Shared>,
+    cluster: Cluster,
+    params: Ingress,
+    deadline: Instant,
+}
+
+impl Chain<'_> {
+    async fn run(&self) {
+        let broken_at = match self.links().await {
+            Ok(()) => return,
+            Err(at) => at,
+        };
+        for link in &LINKS[broken_at + 1..] {
+            self.ctx.record.case(*link).service(&self.params.name).skip(format!("needs {} (failed)", LINKS[broken_at]));
+        }
+    }
+
+    /// The number of the link that does not hold.
+    async fn links(&self) -> Result<(), usize> {
+        let ingresses = self.cluster.watch::<IngressObject>(&self.params.namespace, "");
+        let events = self.cluster.watch::<CoreEvent>(&self.params.namespace, "");
+        let watches = (&ingresses, &events);
+        self.case(0, |case| async move { self.accepted(&case, watches).await }).await.ok_or(0_usize)?;
+        let hostname = self.case(1, |case| async move { self.hostname(&case, watches).await }).await.ok_or(1_usize)?;
+        let account = match account(&self.ctx.shared).await {
+            Ok(account) => account,
+            Err(fault) => {
+                self.ctx.record.case(LINKS[2]).service(&self.params.name).fail(fault);
+                return Err(2);
+            }
+        };
+        let balancer = match &account {
+            Account::Unknown(reason) => {
+                self.ctx.record.case(LINKS[2]).service(&self.params.name).skip(reason);
+                None
+            }
+            Account::Known(aws) => Some(self.case(2, |case| self.active(case, aws, &hostname)).await.ok_or(2_usize)?),
+        };
+        let groups = self.case(3, |case| async move { self.bound(&case, watches).await }).await.ok_or(3_usize)?;
+        match &account {
+            Account::Unknown(reason) => self.ctx.record.case(LINKS[4]).service(&self.params.name).skip(reason),
+            Account::Known(aws) => self.case(4, |case| self.healthy(case, aws, &groups)).await.ok_or(4_usize)?,
+        }
+        self.case(5, |case| self.dns(case, &hostname)).await.ok_or(5_usize)?;
+        let schemes = schemes(&account, balancer.as_ref()).await;
+        self.case(6, |case| self.first_answer(case, &hostname, &schemes)).await.ok_or(6_usize)
+    }
+
+    async fn case<T, F, Fut>(&self, link: usize, work: F) -> Option<T>
+    where
+        F: FnOnce(Case) -> Fut,
+        Fut: Future<Output = Result<Done<T>>>,
+    {
+        let place = self.ctx.shared.place("/ingress");
+        self.ctx.record.case(LINKS[link]).service(&self.params.name).place(place).run(work).await
+    }
+
+    /// Waits for one link within what is left of the chain's time. `wake` paces or nudges the looks.
+    async fn wait<T, L, LF, W, WF>(&self, link: usize, case: &Case, wake: W, look: L) -> Result<T>
+    where
+        L: FnMut() -> LF,
+        LF: Future<Output = Result<Poll<T>>>,
+        W: FnMut() -> WF,
+        WF: Future<Output = ()>,
+    {
+        let left = self.deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1));
+        let waited = wait::until(Patience::new(left, RELIST), |reason| case.progress(reason), wake, look).await;
+        waited.map_err(|error| {
+            error.into_fault(|timed_out| {
+                let limit = text::seconds(self.params.timeout.0);
+                Fault::new(Code::IngressTimeout, format!("{}: not within {limit}: {}", LINKS[link], timed_out.last_reason))
+            })
+        })
+    }
+
+    async fn accepted(&self, case: &Case, watches: (&Nudge, &Nudge)) -> Result<Done<()>> {
+        let start = Instant::now();
+        let note = self
+            .wait(
+                0,
+                case,
+                || either(watches),
+                || async move { poll(case, accepted::accepted(&self.seen(case).await?, Timestamp::now(), start.elapsed())) },
+            )
+            .await?;
+        Ok(Done::unchanged((), note))
+    }
+
+    async fn hostname(&self, case: &Case, watches: (&Nudge, &Nudge)) -> Result<Done<String>> {
+        let start = Instant::now();
+        let hostname = self
+            .wait(
+                1,
+                case,
+                || either(watches),
+                || async move { poll(case, accepted::hostname(&self.seen(case).await?, Timestamp::now(), start.elapsed())) },
+            )
+            .await?;
+        case.property("alb.dns", &hostname);
+        Ok(Done::unchanged(hostname.clone(), hostname))
+    }
+
+    async fn active(&self, case: Case, aws: &Aws, hostname: &str) -> Result<Done<LoadBalancer>> {
+        let (start, case, mut pace) = (Instant::now(), &case, Pace::default());
+        let balancer = self
+            .wait(
+                2,
+                case,
+                || pace.sleep(),
+                || async move {
+                    let found = match asked(aws.load_balancer(hostname).await)? {
+                        Ok(found) => found,
+                        Err(reason) => return Ok(Poll::NotYet(reason)),
+                    };
+                    let seen =
+                        found.as_ref().map(|b| balancer::Seen { state: b.state.clone(), reason: Some(b.reason.clone()).filter(|r| !r.is_empty()) });
+                    case.observed("load-balancer", &seen);
+                    Ok(match (poll(case, balancer::active(seen.as_ref(), hostname, start.elapsed()))?, found) {
+                        (Poll::Ready(()), Some(found)) => Poll::Ready(found),
+                        (Poll::NotYet(reason), _) => Poll::NotYet(reason),
+                        (Poll::Ready(()), None) => Poll::NotYet("AWS does not know it yet".to_owned()),
+                    })
+                },
+            )
+            .await?;
+        case.property("alb.arn", &balancer.arn);
+        case.property("alb.scheme", &balancer.scheme);
+        let note = format!("{}, {}", balancer.state, text::count(balancer.zones.len(), "zone"));
+        Ok(Done::unchanged(balancer, note))
+    }
+
+    async fn bound(&self, case: &Case, watches: (&Nudge, &Nudge)) -> Result<Done<Vec<String>>> {
+        let (start, service) = (Instant::now(), &self.params.service);
+        let groups = self
+            .wait(
+                3,
+                case,
+                || either(watches),
+                || async move {
+                    let seen = self.seen(case).await?;
+                    let (bindings, events) = self.bindings().await?;
+                    let exists = self.cluster.get::<Service>(&self.params.namespace, service).await?.is_some();
+                    let around = Around {
+                        service: service.clone(),
+                        service_exists: exists,
+                        backends: seen.backends.clone(),
+                        reconciled: seen.events.iter().any(|e| e.reason == "SuccessfullyReconciled") || seen.hostname().is_some(),
+                        events,
+                    };
+                    case.observed("bindings", &(&bindings, &around));
+                    poll(case, binding::bound(&bindings, &around, start.elapsed()))
+                },
+            )
+            .await?;
+        Ok(Done::unchanged(groups.clone(), format!("{} for {service}", text::count(groups.len().max(1), "target group"))))
+    }
+
+    async fn healthy(&self, case: Case, aws: &Aws, groups: &[String]) -> Result<Done<()>> {
+        let (min, case, mut pace) = (self.params.min_healthy as usize, &case, Pace::default());
+        let stuck_since = Mutex::new(None::<Instant>);
+        let (n, all) = self
+            .wait(
+                4,
+                case,
+                || pace.sleep(),
+                || async {
+                    let mut targets = Vec::new();
+                    for group in groups {
+                        match asked(aws.target_health(group).await)? {
+                            Ok(found) => targets.extend(found.into_iter().map(target)),
+                            Err(reason) => return Ok(Poll::NotYet(reason)),
+                        }
+                    }
+                    case.observed("targets", &targets);
+                    let stuck_for = {
+                        let mut since = stuck_since.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                        *since = targets::stuck(&targets, min).then(|| since.unwrap_or_else(Instant::now));
+                        since.map(|since| since.elapsed()).unwrap_or_default()
+                    };
+                    Ok(match poll(case, targets::healthy(&targets, min, stuck_for))? {
+                        Poll::Ready(n) => Poll::Ready((n, targets.len())),
+                        Poll::NotYet(reason) => Poll::NotYet(reason),
+                    })
+                },
+            )
+            .await?;
+        Ok(Done::unchanged((), format!("{n} of {} healthy", text::count(all, "target"))))
+    }
+
+    async fn dns(&self, case: Case, hostname: &str) -> Result<Done<()>> {
+        let (case, http, mut pace) = (&case, &self.ctx.shared.http, Pace::default());
+        let addresses = self
+            .wait(
+                5,
+                case,
+                || pace.sleep(),
+                || async move {
+                    Ok(match http.resolve(hostname).await {
+                        Ok(addresses) => Poll::Ready(addresses),
+                        Err(error) => Poll::NotYet(error.to_string()),
+                    })
+                },
+            )
+            .await?;
+        let note = if addresses.len() == 1 { "1 address".to_owned() } else { format!("{} addresses", addresses.len()) };
+        Ok(Done::unchanged((), note))
+    }
+
+    /// Asks through the load balancer, over HTTP first, until Envoy answers.
+    async fn first_answer(&self, case: Case, hostname: &str, schemes: &[verify::Scheme]) -> Result<Done<()>> {
+        let (start, case, mut pace) = (Instant::now(), &case, Pace::default());
+        let named =
+            verify::public_hosts(&self.ctx.shared)?.into_iter().find(|h| !h.is_wildcard() && self.ctx.shared.filters.host(&h.host)).map(|h| h.host);
+        let host = named.as_deref().unwrap_or(hostname);
+        let said = self
+            .wait(
+                6,
+                case,
+                || pace.sleep(),
+                || async move {
+                    let mut reason = String::new();
+                    for &scheme in schemes {
+                        match verify::once(&self.ctx.shared, scheme, host, "/", hostname).await {
+                            Ok(reply) => match poll(case, answer::first(&reply, start.elapsed()))? {
+                                Poll::Ready(said) => return Ok(Poll::Ready(said)),
+                                Poll::NotYet(why) => reason = why,
+                            },
+                            Err(error) => reason = error.to_string(),
+                        }
+                    }
+                    Ok(Poll::NotYet(reason))
+                },
+            )
+            .await?;
+        Ok(Done::unchanged((), said))
+    }
+
+    /// The Ingress as it is now, with its class and events.
+    async fn seen(&self, case: &Case) -> Result<Seen> {
+        let Ingress { name, namespace, .. } = &self.params;
+        let Some(object) = self.cluster.get::<IngressObject>(namespace, name).await? else {
+            let fault = Fault::new(Code::IngressMissing, format!("there is no Ingress {name} in {namespace}"));
+            return Err(fault.next("run the releases stage first: `meshstep releases`").next("correct `ingress.name` and `ingress.namespace`"));
+        };
+        let mut seen = Seen::of(&serde_json::to_value(&object).unwrap_or_default());
+        if let Some(class) = &seen.class {
+            let found = self.cluster.get::<IngressClass>("", class).await.ok().flatten();
+            seen.class_controller = found.and_then(|c| c.spec?.controller);
+        }
+        seen.events = events(&self.cluster.list::<CoreEvent>(namespace, "").await?, "Ingress", |n| n == name);
+        case.observed("ingress", &seen);
+        Ok(seen)
+    }
+
+    async fn bindings(&self) -> Result<(Vec<Binding>, Vec<Event>)> {
+        let namespace = &self.params.namespace;
+        let mut objects = self.cluster.list_objects("elbv2.k8s.aws/v1beta1", "TargetGroupBinding", namespace, "").await?;
+        if objects.is_empty() {
+            // EKS Auto Mode has a kind of its own.
+            objects = self.cluster.list_objects("eks.amazonaws.com/v1", "TargetGroupBinding", namespace, "").await?;
+        }
+        let bindings: Vec<Binding> = objects.iter().map(|o| Binding::of(&serde_json::to_value(o).unwrap_or_default())).collect();
+        let ours: Vec<&str> = bindings.iter().filter(|b| b.service == self.params.service).map(|b| b.name.as_str()).collect();
+        let all = self.cluster.list::<CoreEvent>(namespace, "").await?;
+        Ok((bindings.clone(), events(&all, "TargetGroupBinding", |n| ours.contains(&n))))
+    }
+}
+
+/// AWS. With a plain kubeconfig context it is asked only if the environment knows a Region.
+pub(super) async fn account(shared: &Shared) -> Result<Account> {
+    let plain = matches!(shared.pipeline.cluster, ClusterOfFile::Context(_));
+    let known = ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().any(|name| shared.settings.get(name).is_some_and(|v| !v.is_empty()));
+    if plain && !known {
+        return Ok(Account::Unknown("AWS is not asked: the file names a kubeconfig context, and no Region is set".to_owned()));
+    }
+    match shared.aws().await {
+        Ok(aws) => Ok(Account::Known(aws)),
+        Err(fault) if plain => Ok(Account::Unknown(format!("AWS is not asked: {fault}"))),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// The schemes to ask with: as the load balancer listens, else both.
+async fn schemes(account: &Account, balancer: Option<&LoadBalancer>) -> Vec<verify::Scheme> {
+    if let (Account::Known(aws), Some(balancer)) = (account, balancer)
+        && let Ok(listeners) = aws.listeners(&balancer.arn).await
+    {
+        let found = verify::schemes_of(&listeners);
+        if !found.is_empty() {
+            return found;
+        }
+    }
+    vec![verify::Scheme::Http, verify::Scheme::Https]
+}
+
+fn target(t: crate::clients::aws::Target) -> Target {
+    let some = |text: String| (!text.is_empty()).then_some(text);
+    Target { id: t.id, port: t.port, zone: some(t.zone), state: t.state, reason: some(t.reason), description: some(t.description) }
+}
+
+/// What AWS answered; a call that failed for a passing reason is looked at again.
+fn asked<T>(result: Result<T>) -> Result<std::result::Result<T, String>> {
+    match result {
+        Ok(value) => Ok(Ok(value)),
+        Err(fault) if matches!(fault.code, Code::AwsFailed | Code::AwsUnreachable) => Ok(Err(fault.message)),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// What a judge says, as the wait wants it; warnings go to the case.
+fn poll<T>(case: &Case, link: Link<T>) -> Result<Poll<T>> {
+    match link {
+        Link::Holds(value, warnings) => {
+            warnings.into_iter().for_each(|w| case.warn(w));
+            Ok(Poll::Ready(value))
+        }
+        Link::NotYet(reason) => Ok(Poll::NotYet(reason)),
+        Link::Broken(fault) => Err(*fault),
+    }
+}
+
+async fn either((a, b): (&Nudge, &Nudge)) {
+    let (a, b) = (std::pin::pin!(a.next()), std::pin::pin!(b.next()));
+    match select(a, b).await {
+        Either::Left(_) | Either::Right(_) => {}
+    }
+}
+
+/// 1, 2, 4, 8 s, then at most every 10 s, each a little different.
+#[derive(Default)]
+struct Pace {
+    looks: u32,
+}
+
+impl Pace {
+    fn sleep(&mut self) -> tokio::time::Sleep {
+        let full = Duration::from_secs(1_u64 << self.looks.min(4)).min(AWS_SLOWEST);
+        self.looks += 1;
+        tokio::time::sleep(full.mul_f64(1.0 - 0.1 * retry::jitter()))
+    }
+}
+
+/// The events about objects of one kind.
+fn events(all: &[CoreEvent], kind: &str, name: impl Fn(&str) -> bool) -> Vec<Event> {
+    let about = |e: &&CoreEvent| e.involved_object.kind.as_deref() == Some(kind) && e.involved_object.name.as_deref().is_some_and(&name);
+    let read = |e: &CoreEvent| {
+        let value = serde_json::to_value(e).unwrap_or_default();
+        let time = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).and_then(|t| t.parse::<Timestamp>().ok());
+        let times = ["/series/lastObservedTime", "/lastTimestamp", "/eventTime", "/firstTimestamp", "/metadata/creationTimestamp"];
+        Event {
+            warning: e.type_.as_deref() == Some("Warning"),
+            reason: e.reason.clone().unwrap_or_default(),
+            message: e.message.clone().unwrap_or_default(),
+            last: times.into_iter().find_map(time),
+        }
+    };
+    all.iter().filter(about).map(read).collect()
 }

@@ -58,7 +58,7 @@ impl<S: Stage<Shared>> Stage<Shared> for Locked<S> {
 }
 
 /// Takes the lock, as a case of its own. `None`: it was not got, and the case says why.
-async fn take(ctx: &Ctx<Shared>) -> Option<()> {
+pub async fn take(ctx: &Ctx<Shared>) -> Option<()> {
     let shared = &ctx.shared;
     let Some(lock) = &shared.pipeline.lock else { return Some(()) };
     let mut held = shared.lock.0.lock().await;

@@ -152,8 +152,12 @@ async fn one(ctx: &Ctx<Shared>, helm: &Helm, cluster: &Cluster, release: &Releas
     }
     match plan.next {
         Next::Install => ctx.ledger.intend("releases", &ObjectName::new("release", &release.namespace, &release.name))?,
-        Next::RollBack(to) => case.warn(format!("revision {} was left {} by a killed run; rolled back to revision {to} first", plan.revision(), status(&plan))),
-        Next::Forget(revision) => case.warn(format!("revision {revision} was left {} by a killed run; its record was removed, its objects were kept", status(&plan))),
+        Next::RollBack(to) => {
+            case.warn(format!("revision {} was left {} by a killed run; rolled back to revision {to} first", plan.revision(), status(&plan)))
+        }
+        Next::Forget(revision) => {
+            case.warn(format!("revision {revision} was left {} by a killed run; its record was removed, its objects were kept", status(&plan)))
+        }
         Next::UpgradeIfChanged | Next::Upgrade => {}
     }
     if plan.changes() {
