@@ -69,6 +69,7 @@ pub struct Lock {
 /// The stage of this name.
 pub fn named(id: &str) -> Option<Box<dyn Stage<Shared>>> {
     Some(match id {
+        "doctor" => Box::new(doctor::Doctor),
         "connect" => Box::new(connect::Connect),
         "mesh" => Box::new(lock::Locked(mesh::MeshStage)),
         "deploy" => Box::new(lock::Locked(deploy::DeployStage)),
