@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use tempfile::TempDir;
-use tokio_util::sync::CancellationToken;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use crate::base::codes::Code;
 use crate::base::fault::{Fault, Result};

@@ -20,7 +20,7 @@ pub fn load(path: &Path) -> io::Result<(RunSummary, Vec<Stamped>)> {
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("`{}` records no run", log_in(path).display())));
     }
     let mut run = RunSummary::of(&events);
-    run.open_all();
+    run.finish();
     Ok((run, events))
 }
 
@@ -122,12 +122,54 @@ fn badness(case: &TestCase) -> u8 {
     }
 }
 
+/// The merged run as the events of one: what `show`, `html` and `replay` of the merged folder read. Simply put one after another, the
+/// logs of shards would read as retries of each other.
+fn as_one_run(run: &RunSummary, events: &[Stamped]) -> Vec<Stamped> {
+    let start = run.started.unwrap_or_default();
+    let end = events.last().map_or(start, |stamped| stamped.at);
+    let header = run.run.clone();
+    let mut all = vec![Stamped {
+        at: start,
+        event: Event::RunStarted {
+            run_id: header.run_id,
+            tool: header.tool,
+            pipeline: header.pipeline,
+            environment: header.environment,
+            stages: header.stages,
+            hostname: header.hostname,
+            build_url: header.build_url,
+            dry_run: header.dry_run,
+        },
+    }];
+    for stage in &run.stages {
+        all.push(Stamped { at: stage.started, event: Event::StageStarted { stage: stage.name.clone() } });
+        let observed = events.iter().filter(|stamped| matches!(&stamped.event, Event::Observed { case, .. } if case.stage == stage.name));
+        all.extend(observed.cloned());
+        for case in run.stage_cases(&stage.name) {
+            all.push(Stamped { at: case.end.started, event: Event::CaseEnded(Box::new(case.end.clone())) });
+        }
+        for running in run.running.iter().filter(|running| running.case.stage == stage.name) {
+            all.push(Stamped { at: running.started, event: Event::CaseStarted { case: running.case.clone() } });
+        }
+        if !stage.open {
+            all.push(Stamped { at: end, event: Event::StageEnded { stage: stage.name.clone(), seconds: stage.seconds } });
+        }
+    }
+    all.push(Stamped { at: end, event: Event::RunEnded { exit: run.overall_exit(), seconds: run.seconds } });
+    all
+}
+
 /// Merges report folders and run logs into `options.dir`. Where every path has a run log everything is rebuilt; else the XML files are
 /// merged and the rest is left out. Returns the written files.
 pub fn folders(paths: &[PathBuf], options: &Options) -> io::Result<Vec<PathBuf>> {
     if paths.iter().all(|path| log_in(path).is_file()) {
         let (run, events) = merged(paths)?;
-        return rebuild(&run, &events, options);
+        let mut written = rebuild(&run, &events, options)?;
+        let log = options.dir.join(runlog::FILE);
+        let lines: Vec<String> = as_one_run(&run, &events).iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
+        write_whole(&log, &(lines.join("\n") + "\n"))?;
+        written.push(log);
+        return Ok(written);
     }
     let mut files = Vec::new();
     for path in paths {

@@ -10,10 +10,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::base::codes::Code;
-use crate::base::fault::Fault;
+use crate::base::fault::{Class, Fault};
 use crate::base::text::count;
 use crate::engine::event::{Attempt, CaseEnd, CaseId, Event, Stamped};
-use crate::engine::outcome::{Change, Outcome, is_failure, rank, worst};
+use crate::engine::outcome::{Change, Outcome, exit_code, is_failure, rank, worst};
 use crate::report::logs;
 use crate::report::text::{CAP, cap};
 
@@ -133,8 +133,9 @@ impl RunSummary {
         self.cases.iter_mut().for_each(|case| case.earlier = true);
     }
 
-    /// Takes all processes as one run: what a finished build's report shows.
-    pub fn open_all(&mut self) {
+    /// Takes all processes as one run that is over: what a finished build's report shows.
+    pub fn finish(&mut self) {
+        self.bury_running("the run was killed before this case ended");
         self.stages.iter_mut().for_each(|stage| stage.earlier = false);
         self.cases.iter_mut().for_each(|case| case.earlier = false);
     }
@@ -240,7 +241,7 @@ impl RunSummary {
         }
     }
 
-    /// The cases of the process that is heard now; of all after `open_all`.
+    /// The cases of the process that is heard now; of all after `finish`.
     pub fn own(&self) -> impl Iterator<Item = &CaseResult> {
         self.cases.iter().filter(|case| !case.earlier)
     }
@@ -256,13 +257,15 @@ impl RunSummary {
     /// Puts `other`'s cases beside these: shards of one stage, or stages that ran on other machines. Neither came after the other, so
     /// of a case that both have the worse verdict stands.
     pub fn merge(&mut self, other: &RunSummary) {
-        if self.run == Run::default() {
-            self.run = other.run.clone();
+        if self.started.is_none() {
+            *self = other.clone();
+            return;
         }
         self.run.stages.extend(other.run.stages.iter().filter(|stage| !self.run.stages.contains(stage)).cloned().collect::<Vec<_>>());
-        self.started = self.started.into_iter().chain(other.started).min();
+        self.started = self.started.min(other.started.or(self.started));
         self.seconds = self.seconds.max(other.seconds);
-        self.exit = self.exit.max(other.exit);
+        // One that was killed has no code, and neither have both together.
+        self.exit = self.exit.zip(other.exit).map(|(one, two)| one.max(two));
         for stage in &other.stages {
             match self.stages.iter_mut().find(|found| found.name == stage.name) {
                 Some(found) => {
@@ -287,10 +290,10 @@ impl RunSummary {
     }
 
     /// The exit code that all cases together call for; the recorded one where it says more than they do (a repair that was to fail
-    /// the run, changes that were to be pending).
+    /// the run, changes that were to be pending). A run that recorded no end was killed.
     pub fn overall_exit(&self) -> u8 {
         match worst(self.cases.iter().filter_map(|case| case.end.outcome.fault()).map(|fault| fault.class)) {
-            0 => self.exit.unwrap_or(0),
+            0 => self.exit.unwrap_or(exit_code(Class::Cancelled)),
             code if self.exit == Some(130) && code == 143 => 130,
             code => code,
         }

@@ -64,7 +64,9 @@ fn shards_are_put_together_and_the_worse_verdict_stands() {
     assert_eq!(run.overall_exit(), 7);
     let out = Options { dir: dir.path().join("out"), ..Options::default() };
     let written = folders(&paths, &out).expect("written");
-    assert_eq!(written.len(), 2);
+    assert_eq!(written.len(), 3);
+    let (again, _) = load(&out.dir).expect("the merged folder has a log");
+    assert_eq!((Counts::of(again.own()), again.overall_exit()), (counts, 7));
     assert!(fs::read_to_string(&written[0]).expect("xml").contains(r#"tests="4" failures="0" errors="1""#));
 }
 
@@ -73,7 +75,7 @@ fn xml_alone_is_merged_too() {
     let dir = tempfile::tempdir().expect("a folder");
     for (name, events) in [("a", shard("GET one/", Some(Code::HttpStatus))), ("b", shard("GET two/", None))] {
         let mut run = RunSummary::of(&events);
-        run.open_all();
+        run.finish();
         rebuild(&run, &events, &Options { dir: dir.path().join(name), ..Options::default() }).expect("written");
     }
     let out = Options { dir: dir.path().join("out"), ..Options::default() };

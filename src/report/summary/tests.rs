@@ -70,6 +70,22 @@ fn what_never_ended_is_an_error() {
 }
 
 #[test]
+fn a_killed_run_is_no_success_also_between_two_cases_and_beside_a_good_shard() {
+    let good = RunSummary::of(&one(None, "a"));
+    let mut events = one(None, "b");
+    events.pop();
+    let mut killed = RunSummary::of(&events);
+    killed.finish();
+    assert_eq!((good.overall_exit(), killed.overall_exit()), (0, 143));
+    for (first, second) in [(&good, &killed), (&killed, &good)] {
+        let mut both = RunSummary::default();
+        both.merge(first);
+        both.merge(second);
+        assert_eq!((both.overall_exit(), both.cases.len()), (143, 2));
+    }
+}
+
+#[test]
 fn every_exit_code_has_its_words() {
     for code in (1..=11).chain([130, 143]) {
         assert!(!matches!(why(code, Counts::default()), "" | "unknown"), "{code}");
