@@ -1,7 +1,9 @@
 //! Stage `deploy`: each service, namespace by namespace, to a proven end.
 
+mod prove;
+
 use async_trait::async_trait;
-use k8s_openapi::api::core::v1::{Namespace, Service as KubeService};
+use k8s_openapi::api::core::v1::Namespace;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -10,7 +12,6 @@ use crate::base::codes::Code;
 use crate::base::fault::{Fault, Result};
 use crate::base::names::ObjectName;
 use crate::base::place::Place;
-use crate::base::text;
 use crate::clients::kube::{Applied as KubeApplied, Cluster};
 use crate::domain::releases::argv::Wanted;
 use crate::domain::releases::compare;
@@ -18,14 +19,13 @@ use crate::domain::releases::helm::Helm;
 use crate::domain::releases::parse::Status;
 use crate::domain::releases::plan::{self, Applied, Permit};
 use crate::domain::services::apply::{self, Change};
-use crate::domain::services::image;
 use crate::domain::services::manifests::{self, Manifest};
-use crate::domain::services::proof::{self, Sidecars};
 use crate::domain::services::rollout::policy::Policy;
-use crate::domain::services::rollout::seen::{Kind, Pod};
+use crate::domain::services::rollout::seen::Kind;
 use crate::domain::services::watch::{Follower, Heard, Success, Target};
 use crate::engine::record::{Case, CaseBuilder, Done};
 use crate::engine::{Ctx, Readiness, Stage};
+use crate::stages::deploy::prove::Proof;
 use crate::stages::{Seconds, Shared};
 
 /// An item of `services:`. Either `chart` or `manifests`.
@@ -284,7 +284,9 @@ impl Step<'_> {
         let permit = Permit { recover_pending: options.recover_pending, new_alb: options.allow_new_alb, team_change: options.allow_team_change };
         let plan = plan::plan(helm, self.cluster, &wanted, permit).await?;
         plan.difference.what.iter().for_each(|what| case.output(what));
-        case.output(&plan.difference.diff);
+        if !plan.difference.diff.is_empty() {
+            case.output(&plan.difference.diff);
+        }
         if self.ctx.dry_run {
             return Ok(if plan.changes() {
                 Done::would_change(nothing(), plan.would())
@@ -352,7 +354,7 @@ impl Step<'_> {
             self.followers(workloads, None).await?
         };
         let changes = apply::apply(self.cluster, &manifests, namespace, dry_run, |title| case.progress(format!("applying {title}"))).await?;
-        changes.iter().for_each(|change| case.output(&change.diff));
+        changes.iter().filter(|c| !c.diff.is_empty()).for_each(|change| case.output(&change.diff));
         let count = |which: KubeApplied| changes.iter().filter(|c| c.applied == which).count();
         let (created, changed, unchanged) = (count(KubeApplied::Created), count(KubeApplied::Changed), count(KubeApplied::Unchanged));
         let note = format!("{note}{created} created, {changed} changed, {unchanged} unchanged");
@@ -423,136 +425,6 @@ impl Step<'_> {
             Ok(Done::changed((), format!("{note}, {ready}")))
         })
         .await;
-    }
-
-    async fn prove(&self, what: Proof, put: &Put, done: &[Success], case: Case) -> Result<Done> {
-        let running = |success: &'_ Success| -> Vec<Pod> { success.last.newest().filter(|p| !p.is_finished()).cloned().collect() };
-        let pods: Vec<Vec<Pod>> = done.iter().map(running).collect();
-        if pods.iter().all(Vec::is_empty) {
-            return Ok(Done::Skipped("nothing runs".to_owned()));
-        }
-        match what {
-            Proof::Image => self.prove_image(&pods, &case),
-            Proof::Sidecar => self.prove_sidecars(put, &pods).await,
-            Proof::Endpoints => self.prove_endpoints(put, &pods, &case).await,
-            Proof::Answer => self.prove_answer(put, &pods).await,
-        }
-    }
-
-    fn prove_image(&self, pods: &[Vec<Pod>], case: &Case) -> Result<Done> {
-        let Some(asked) = &self.service.image else {
-            return Ok(Done::Skipped("the service names no image".to_owned()));
-        };
-        let all: Vec<&Pod> = pods.iter().flatten().collect();
-        match image::proof(asked, &all) {
-            image::Proof::Runs { containers, digests, warnings } => {
-                digests.iter().for_each(|digest| case.property("image.digest", digest));
-                warnings.into_iter().for_each(|warning| case.warn(warning));
-                Ok(Done::unchanged((), format!("{asked} in {}", text::count(containers, "container"))))
-            }
-            image::Proof::Differs(words) => Err(Fault::new(Code::WrongImage, format!("{asked} was asked for, but {words}")).at(self.place())),
-            image::Proof::Nothing => Ok(Done::Skipped("nothing runs".to_owned())),
-        }
-    }
-
-    async fn prove_sidecars(&self, put: &Put, pods: &[Vec<Pod>]) -> Result<Done> {
-        let mut notes = Vec::new();
-        let mut reasons = Vec::new();
-        for (follower, pods) in put.followers.iter().zip(pods).filter(|(_, pods)| !pods.is_empty()) {
-            match proof::sidecars(self.cluster, follower.target(), &pods.iter().collect::<Vec<_>>()).await? {
-                Sidecars::Proven(note) => notes.push(note),
-                Sidecars::NotDue(reason) => reasons.push(reason),
-            }
-        }
-        reasons.dedup();
-        let name = self.namespace.name();
-        let in_file = self.ctx.shared.pipeline.mesh.iter().flat_map(|m| &m.inject).any(|n| n.name() == name);
-        match reasons.first() {
-            Some(reason) if notes.is_empty() && in_file && reason.contains("no injection label") => {
-                Err(Fault::new(Code::SidecarMissing, format!("`mesh.inject` names {name}, but {reason}"))
-                    .at(self.place())
-                    .next("run `meshstep mesh`, then restart the workloads of the namespace"))
-            }
-            Some(reason) if notes.is_empty() => Ok(Done::Skipped(format!("no sidecar is due: {reason}"))),
-            _ => Ok(Done::unchanged((), notes.join(", "))),
-        }
-    }
-
-    /// The Services of this deployment that select a workload's pods.
-    async fn services(&self, put: &Put, follower: &Follower) -> Result<Vec<KubeService>> {
-        let labels = proof::template_labels(self.cluster, follower.target()).await?;
-        proof::services(self.cluster, &follower.target().namespace, &put.services, &labels).await
-    }
-
-    async fn prove_endpoints(&self, put: &Put, pods: &[Vec<Pod>], case: &Case) -> Result<Done> {
-        let mut notes = Vec::new();
-        for (follower, pods) in put.followers.iter().zip(pods).filter(|(_, pods)| !pods.is_empty()) {
-            for service in self.services(put, follower).await? {
-                self.routed_ports(&service)?;
-                let names: Vec<&str> = pods.iter().map(|p| p.name.as_str()).collect();
-                notes.push(proof::endpoints(self.cluster, &service, &names, |reason| case.progress(reason)).await?);
-            }
-        }
-        Ok(if notes.is_empty() {
-            Done::Skipped("no Service of this deployment selects its pods".to_owned())
-        } else {
-            Done::unchanged((), notes.join(", "))
-        })
-    }
-
-    /// A port that the file's routes lead to must be one of the Service's.
-    fn routed_ports(&self, service: &KubeService) -> Result<()> {
-        let name = service.metadata.name.as_deref().unwrap_or_default();
-        let ports: Vec<i32> = service.spec.iter().flat_map(|s| s.ports.iter().flatten()).map(|p| p.port).collect();
-        let routes = self.ctx.shared.pipeline.routes.iter().flat_map(|r| r.upsert.iter().enumerate());
-        for (index, entry) in routes {
-            let here = entry.name == name && entry.namespaces.iter().any(|n| n.name == self.namespace.name());
-            if here && !ports.contains(&i32::from(entry.port)) {
-                let has = ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-                let fault = Fault::new(
-                    Code::ServiceNoEndpoints,
-                    format!("route {} leads to port {} of service {name}, which has {has}", entry.virtual_name, entry.port),
-                );
-                return Err(fault
-                    .at(self.ctx.shared.place(&format!("/routes/upsert/{index}/port")))
-                    .next("make the route's port and the Service's port the same"));
-            }
-        }
-        Ok(())
-    }
-
-    /// One ready pod is asked; that it cannot be asked from here is no verdict on the service.
-    async fn prove_answer(&self, put: &Put, pods: &[Vec<Pod>]) -> Result<Done> {
-        for (follower, pods) in put.followers.iter().zip(pods) {
-            let Some(pod) = pods.iter().find(|p| p.ready) else { continue };
-            if let Some(service) = self.services(put, follower).await?.first() {
-                return Ok(match proof::answer(self.cluster, service, &pod.name).await {
-                    Ok(note) => Done::unchanged((), note),
-                    Err(reason) => Done::Skipped(text::one_line(&reason)),
-                });
-            }
-        }
-        Ok(Done::Skipped("no Service of this deployment selects its pods".to_owned()))
-    }
-}
-
-/// What is proven after a rollout, in this order.
-#[derive(Clone, Copy)]
-enum Proof {
-    Image,
-    Sidecar,
-    Endpoints,
-    Answer,
-}
-
-impl Proof {
-    fn word(self) -> &'static str {
-        match self {
-            Proof::Image => "image",
-            Proof::Sidecar => "sidecar",
-            Proof::Endpoints => "endpoints",
-            Proof::Answer => "answer",
-        }
     }
 }
 

@@ -388,7 +388,9 @@ impl Run<'_> {
             })
         })?;
         let change = changes.first().ok_or_else(|| Fault::new(Code::Defect, "an apply changed nothing and said nothing"))?;
-        case.output(&change.diff);
+        if !change.diff.is_empty() {
+            case.output(&change.diff);
+        }
         Ok(match (&change.applied, dry_run) {
             (Applied::Unchanged, _) => Done::unchanged((), "unchanged"),
             (Applied::Created, true) => Done::would_change((), "would create it"),

@@ -17,7 +17,7 @@ pub struct Change {
     pub applied: Applied,
     /// `None`: it is new.
     before: Option<Value>,
-    /// A unified diff without what the server counts by itself; a Secret's contents are masked.
+    /// For a changed object: a unified diff without what the server counts by itself; a Secret's contents are masked.
     pub diff: String,
 }
 
@@ -39,7 +39,10 @@ async fn one(cluster: &Cluster, manifest: &Manifest, namespace: &str, dry_run: b
     let home = if manifest.namespace().is_empty() { namespace } else { manifest.namespace() };
     let before = cluster.get_object(manifest.api_version(), manifest.kind(), home, manifest.name()).await?.map(|o| plain(&o));
     let (after, applied) = cluster.apply(&manifest.value, namespace, dry_run).await?;
-    let diff = if applied == Applied::Unchanged { String::new() } else { diff(&manifest.title(), before.as_ref(), &plain(&after)) };
+    let diff = match (&applied, &before) {
+        (Applied::Changed, Some(before)) => diff(&manifest.title(), before, &plain(&after)),
+        _ => String::new(),
+    };
     Ok(Change { title: manifest.title(), applied, before, diff })
 }
 
@@ -74,9 +77,9 @@ fn plain(object: &DynamicObject) -> Value {
     value
 }
 
-fn diff(title: &str, before: Option<&Value>, after: &Value) -> String {
-    let shown = |value: Option<&Value>| value.map(masked).and_then(|v| serde_json::to_string_pretty(&v).ok()).unwrap_or_default();
-    let (before, after) = (shown(before), shown(Some(after)));
+fn diff(title: &str, before: &Value, after: &Value) -> String {
+    let shown = |value: &Value| serde_json::to_string_pretty(&masked(value)).unwrap_or_default() + "\n";
+    let (before, after) = (shown(before), shown(after));
     let diff = similar::TextDiff::from_lines(&before, &after).unified_diff().context_radius(2).header(title, title).to_string();
     text::head(&diff, 20_000).into_owned()
 }
@@ -117,7 +120,7 @@ mod tests {
     #[test]
     fn a_secrets_contents_are_neither_shown_nor_forgotten() {
         let secret = |value: &str| serde_json::json!({"kind": "Secret", "metadata": {"name": "s"}, "data": {"k": value}});
-        let text = diff("Secret s", Some(&secret("c3dvcmRmaXNoLTE=")), &secret("c3dvcmRmaXNoLTI="));
+        let text = diff("Secret s", &secret("c3dvcmRmaXNoLTE="), &secret("c3dvcmRmaXNoLTI="));
         assert!(!text.contains("c3dv"), "{text}");
         learn_secrets(&secret("c3dvcmRmaXNoLTE="));
         assert_eq!(secrets::redact("it is swordfish-1"), format!("it is {}", secrets::MASK));

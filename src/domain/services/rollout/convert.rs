@@ -122,8 +122,21 @@ impl Object {
     pub fn pods(&self, pods: &[core::Pod], revisions: &Revisions, newest: &str, policy: &Policy) -> Vec<Pod> {
         let uid = self.metadata().uid.as_deref().unwrap_or_default();
         let mut found: Vec<Pod> = pods.iter().filter_map(|p| Some(pod(p, self.is_newest(p, uid, revisions, newest)?, policy))).collect();
+        for container in found.iter_mut().flat_map(|pod| &mut pod.containers) {
+            self.probes_as_written(container);
+        }
         found.sort_by(|a, b| a.name.cmp(&b.name));
         found
+    }
+
+    /// Istio rewrites probes to its own port; people know them as their manifest has them.
+    fn probes_as_written(&self, container: &mut Container) {
+        let Some(written) = self.pod_spec().and_then(|spec| spec.containers.iter().find(|c| c.name == container.name)) else { return };
+        for (shown, said) in [(&mut container.readiness, &written.readiness_probe), (&mut container.startup, &written.startup_probe)] {
+            if let (Some(shown), Some(said)) = (shown, said) {
+                *shown = probe(said, written);
+            }
+        }
     }
 
     /// `None`: the pod is not this workload's.

@@ -1,0 +1,145 @@
+//! What is proven of a service in a namespace after its rollout: image, sidecars, endpoints, an answer.
+
+use k8s_openapi::api::core::v1::Service as KubeService;
+
+use crate::base::codes::Code;
+use crate::base::fault::{Fault, Result};
+use crate::base::text;
+use crate::domain::services::image;
+use crate::domain::services::proof::{self, Sidecars};
+use crate::domain::services::rollout::seen::Pod;
+use crate::domain::services::watch::{Follower, Success};
+use crate::engine::record::{Case, Done};
+use crate::stages::deploy::{Put, Step};
+
+/// What is proven after a rollout, in this order.
+#[derive(Clone, Copy)]
+pub(super) enum Proof {
+    Image,
+    Sidecar,
+    Endpoints,
+    Answer,
+}
+
+impl Proof {
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Proof::Image => "image",
+            Proof::Sidecar => "sidecar",
+            Proof::Endpoints => "endpoints",
+            Proof::Answer => "answer",
+        }
+    }
+}
+
+impl Step<'_> {
+    pub(super) async fn prove(&self, what: Proof, put: &Put, done: &[Success], case: Case) -> Result<Done> {
+        let running = |success: &'_ Success| -> Vec<Pod> { success.last.newest().filter(|p| !p.is_finished()).cloned().collect() };
+        let pods: Vec<Vec<Pod>> = done.iter().map(running).collect();
+        if pods.iter().all(Vec::is_empty) {
+            return Ok(Done::Skipped("nothing runs".to_owned()));
+        }
+        match what {
+            Proof::Image => self.prove_image(&pods, &case),
+            Proof::Sidecar => self.prove_sidecars(put, &pods).await,
+            Proof::Endpoints => self.prove_endpoints(put, &pods, &case).await,
+            Proof::Answer => self.prove_answer(put, &pods).await,
+        }
+    }
+
+    fn prove_image(&self, pods: &[Vec<Pod>], case: &Case) -> Result<Done> {
+        let Some(asked) = &self.service.image else {
+            return Ok(Done::Skipped("the service names no image".to_owned()));
+        };
+        let all: Vec<&Pod> = pods.iter().flatten().collect();
+        match image::proof(asked, &all) {
+            image::Proof::Runs { containers, digests, warnings } => {
+                digests.iter().for_each(|digest| case.property("image.digest", digest));
+                warnings.into_iter().for_each(|warning| case.warn(warning));
+                Ok(Done::unchanged((), format!("{asked} in {}", text::count(containers, "container"))))
+            }
+            image::Proof::Differs(words) => Err(Fault::new(Code::WrongImage, format!("{asked} was asked for, but {words}")).at(self.place())),
+            image::Proof::Nothing => Ok(Done::Skipped("nothing runs".to_owned())),
+        }
+    }
+
+    async fn prove_sidecars(&self, put: &Put, pods: &[Vec<Pod>]) -> Result<Done> {
+        let mut notes = Vec::new();
+        let mut reasons = Vec::new();
+        for (follower, pods) in put.followers.iter().zip(pods).filter(|(_, pods)| !pods.is_empty()) {
+            match proof::sidecars(self.cluster, follower.target(), &pods.iter().collect::<Vec<_>>()).await? {
+                Sidecars::Proven(note) => notes.push(note),
+                Sidecars::NotDue(reason) => reasons.push(reason),
+            }
+        }
+        reasons.dedup();
+        let name = self.namespace.name();
+        let in_file = self.ctx.shared.pipeline.mesh.iter().flat_map(|m| &m.inject).any(|n| n.name() == name);
+        match reasons.first() {
+            Some(reason) if notes.is_empty() && in_file && reason.contains("no injection label") => {
+                Err(Fault::new(Code::SidecarMissing, format!("`mesh.inject` names {name}, but {reason}"))
+                    .at(self.place())
+                    .next("run `meshstep mesh`, then restart the workloads of the namespace"))
+            }
+            Some(reason) if notes.is_empty() => Ok(Done::Skipped(format!("no sidecar is due: {reason}"))),
+            _ => Ok(Done::unchanged((), notes.join(", "))),
+        }
+    }
+
+    /// The Services of this deployment that select a workload's pods.
+    async fn services(&self, put: &Put, follower: &Follower) -> Result<Vec<KubeService>> {
+        let labels = proof::template_labels(self.cluster, follower.target()).await?;
+        proof::services(self.cluster, &follower.target().namespace, &put.services, &labels).await
+    }
+
+    async fn prove_endpoints(&self, put: &Put, pods: &[Vec<Pod>], case: &Case) -> Result<Done> {
+        let mut notes = Vec::new();
+        for (follower, pods) in put.followers.iter().zip(pods).filter(|(_, pods)| !pods.is_empty()) {
+            for service in self.services(put, follower).await? {
+                self.routed_ports(&service)?;
+                let names: Vec<&str> = pods.iter().map(|p| p.name.as_str()).collect();
+                notes.push(proof::endpoints(self.cluster, &service, &names, |reason| case.progress(reason)).await?);
+            }
+        }
+        Ok(if notes.is_empty() {
+            Done::Skipped("no Service of this deployment selects its pods".to_owned())
+        } else {
+            Done::unchanged((), notes.join(", "))
+        })
+    }
+
+    /// A port that the file's routes lead to must be one of the Service's.
+    fn routed_ports(&self, service: &KubeService) -> Result<()> {
+        let name = service.metadata.name.as_deref().unwrap_or_default();
+        let ports: Vec<i32> = service.spec.iter().flat_map(|s| s.ports.iter().flatten()).map(|p| p.port).collect();
+        let routes = self.ctx.shared.pipeline.routes.iter().flat_map(|r| r.upsert.iter().enumerate());
+        for (index, entry) in routes {
+            let here = entry.name == name && entry.namespaces.iter().any(|n| n.name == self.namespace.name());
+            if here && !ports.contains(&i32::from(entry.port)) {
+                let has = ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                let fault = Fault::new(
+                    Code::ServiceNoEndpoints,
+                    format!("route {} leads to port {} of service {name}, which has {has}", entry.virtual_name, entry.port),
+                );
+                return Err(fault
+                    .at(self.ctx.shared.place(&format!("/routes/upsert/{index}/port")))
+                    .next("make the route's port and the Service's port the same"));
+            }
+        }
+        Ok(())
+    }
+
+    /// One ready pod is asked; that it cannot be asked from here is no verdict on the service.
+    async fn prove_answer(&self, put: &Put, pods: &[Vec<Pod>]) -> Result<Done> {
+        for (follower, pods) in put.followers.iter().zip(pods) {
+            let Some(pod) = pods.iter().find(|p| p.ready) else { continue };
+            if let Some(service) = self.services(put, follower).await?.first() {
+                return Ok(match proof::answer(self.cluster, service, &pod.name).await {
+                    Ok(note) => Done::unchanged((), note),
+                    Err(reason) => Done::Skipped(text::one_line(&reason)),
+                });
+            }
+        }
+        Ok(Done::Skipped("no Service of this deployment selects its pods".to_owned()))
+    }
+}
