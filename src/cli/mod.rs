@@ -77,7 +77,7 @@ fn dispatch(command: Command) -> Result<u8> {
             Ok(Job::new(vec!["releases"], releases.stage, options).locked(releases.lock).check(releases.check).run(environment))
         }
         Command::Ingress(stage) => Ok(Job::new(vec!["ingress"], stage, Options::default()).run(environment)),
-        Command::Verify(verify) if verify.direct.address.is_some() => direct::run(verify, environment),
+        Command::Verify(verify) if verify.direct.address.is_some() => direct::run(verify, &environment),
         Command::Verify(verify) => {
             let options = Options { cacert: verify.cacert.cacert, ..Options::default() };
             Ok(Job::new(vec!["verify"], verify.stage, options).locked(verify.lock).fail_on_repair(&verify.repair).run(environment))

@@ -97,16 +97,7 @@ async fn run(job: Job, mut environment: Environment) -> u8 {
         Ok(loaded) => (loaded.pipeline.name.clone(), loaded.pipeline.environment.clone()),
         Err(_) => (args.file.display().to_string(), "default".to_owned()),
     };
-    record.emit(Event::RunStarted {
-        run_id: run_id.clone(),
-        tool: concat!("meshstep ", env!("CARGO_PKG_VERSION")).to_owned(),
-        pipeline,
-        environment: label,
-        stages: stages.iter().map(ToString::to_string).collect(),
-        hostname: gethostname::gethostname().to_string_lossy().into_owned(),
-        build_url: environment.build_url(),
-        dry_run: args.dry_run,
-    });
+    record.emit(started(&environment, &run_id, &pipeline, &label, &stages, args.dry_run));
     let first = record.for_stage(stages[0]);
     let loaded = match loaded {
         Ok(loaded) => loaded,
@@ -155,6 +146,20 @@ async fn run(job: Job, mut environment: Environment) -> u8 {
         started.stop();
     }
     if args.exit_zero && (3..=11).contains(&exit) { 0 } else { exit }
+}
+
+/// The event that opens a run.
+pub(super) fn started(environment: &Environment, run_id: &str, pipeline: &str, label: &str, stages: &[&str], dry_run: bool) -> Event {
+    Event::RunStarted {
+        run_id: run_id.to_owned(),
+        tool: concat!("meshstep ", env!("CARGO_PKG_VERSION")).to_owned(),
+        pipeline: pipeline.to_owned(),
+        environment: label.to_owned(),
+        stages: stages.iter().map(ToString::to_string).collect(),
+        hostname: gethostname::gethostname().to_string_lossy().into_owned(),
+        build_url: environment.build_url(),
+        dry_run,
+    }
 }
 
 /// The folders of one run.

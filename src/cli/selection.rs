@@ -30,6 +30,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_order_is_the_list_of_stages_without_the_remedy() {
+        let all: Vec<&str> = crate::stages::ALL.iter().map(|(name, _)| *name).filter(|name| *name != "redeploy").collect();
+        assert_eq!(all, ORDER);
+        for (name, make) in crate::stages::ALL {
+            assert_eq!(make().id(), name);
+        }
+    }
+
+    #[test]
     fn stages_are_chosen_in_the_runbooks_order() {
         let only = |names: &[&str]| chosen(&names.iter().map(ToString::to_string).collect::<Vec<_>>(), None, None);
         assert_eq!(only(&["verify", "deploy"]), Ok(vec!["deploy", "verify"]));

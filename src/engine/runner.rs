@@ -73,7 +73,7 @@ fn exit_code<C>(ctx: &Ctx<C>, policy: Policy) -> u8 {
 }
 
 /// Lets reporters write what they write at intervals.
-async fn tick(record: Recorder) {
+pub async fn tick(record: Recorder) {
     let mut interval = tokio::time::interval(Duration::from_millis(500));
     loop {
         interval.tick().await;

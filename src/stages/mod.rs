@@ -66,16 +66,25 @@ pub struct Lock {
     pub namespace: String,
 }
 
+type Make = fn() -> Box<dyn Stage<Shared>>;
+
+/// THE list of stages: name and maker, in the runbook's order. `run` walks it without `redeploy`, which `verify` calls when it must.
+/// Stages that change the cluster run under the lock.
+pub const ALL: [(&str, Make); 9] = [
+    ("doctor", || Box::new(doctor::Doctor)),
+    ("connect", || Box::new(connect::Connect)),
+    ("mesh", || Box::new(lock::Locked(mesh::MeshStage))),
+    ("deploy", || Box::new(lock::Locked(deploy::DeployStage))),
+    ("routes", || Box::new(routes::RoutesStage)),
+    ("releases", || Box::new(lock::Locked(releases::ReleasesStage))),
+    ("ingress", || Box::new(ingress::IngressStage)),
+    ("verify", || Box::new(verify::VerifyStage)),
+    ("redeploy", || Box::new(lock::Locked(redeploy::RedeployStage))),
+];
+
 /// The stage of this name.
 pub fn named(id: &str) -> Option<Box<dyn Stage<Shared>>> {
-    Some(match id {
-        "doctor" => Box::new(doctor::Doctor),
-        "connect" => Box::new(connect::Connect),
-        "mesh" => Box::new(lock::Locked(mesh::MeshStage)),
-        "deploy" => Box::new(lock::Locked(deploy::DeployStage)),
-        "routes" => Box::new(routes::RoutesStage),
-        _ => return None,
-    })
+    ALL.iter().find(|(name, _)| *name == id).map(|(_, make)| make())
 }
 
 fn default_environment() -> String {
