@@ -80,10 +80,16 @@ async fn tools(ctx: &Ctx<Shared>, stages: &[&str]) {
             Ok(Done::unchanged((), format!("{version} at {path}")))
         })
     });
-    let told = ctx.record.case("tools that only people need").run(|_| async move {
-        let words = join_all(others.into_iter().map(|tool| words_of(&shared.tools, tool))).await;
-        Ok(Done::unchanged((), words.join(", ")))
-    });
+    let told = async {
+        // Nobody waits for these in a run: some of them take seconds to say their version.
+        if shared.options.stages == ["doctor"] {
+            let told = ctx.record.case("tools that only people need").run(|_| async move {
+                let words = join_all(others.into_iter().map(|tool| words_of(&shared.tools, tool))).await;
+                Ok(Done::unchanged((), words.join(", ")))
+            });
+            told.await;
+        }
+    };
     tokio::join!(join_all(checked), told);
 }
 
@@ -130,17 +136,17 @@ fn rights_case(stage: &str) -> String {
 /// Asks once for all stages together; each stage's verdict is a case.
 async fn ask_rights(ctx: &Ctx<Shared>, cluster: &Cluster, needed: &[(&str, Vec<Right>)]) {
     let all: BTreeSet<Right> = needed.iter().flat_map(|(_, rights)| rights).cloned().collect();
-    let denied = denied(cluster, all.into_iter().collect()).await;
+    let denied = match denied(cluster, all.into_iter().collect()).await {
+        Ok(denied) => denied,
+        Err(fault) => return ctx.record.case("rights").fail(fault),
+    };
     for (stage, rights) in needed {
         let denied = &denied;
-        ctx.record
-            .case(rights_case(stage))
-            .run(|_| async move {
-                let denied = denied.as_ref().map_err(Clone::clone)?;
-                let missing: Vec<&Right> = rights.iter().filter(|right| denied.contains(right)).collect();
-                if missing.is_empty() { Ok(Done::unchanged((), text::count(rights.len(), "right"))) } else { Err(lacking(stage, &missing)) }
-            })
-            .await;
+        let judged = ctx.record.case(rights_case(stage)).run(|_| async move {
+            let missing: Vec<&Right> = rights.iter().filter(|right| denied.contains(right)).collect();
+            if missing.is_empty() { Ok(Done::unchanged((), text::count(rights.len(), "right"))) } else { Err(lacking(stage, &missing)) }
+        });
+        judged.await;
     }
 }
 

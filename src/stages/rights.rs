@@ -47,8 +47,16 @@ fn manage(rights: &mut BTreeSet<Right>, resources: &[&str], namespace: &str) {
 fn mesh(pipeline: &Pipeline, rights: &mut BTreeSet<Right>) {
     let Some(mesh) = &pipeline.mesh else { return };
     add(rights, &["get namespaces", "patch namespaces"], "");
-    if mesh.inject.iter().any(|namespace| matches!(namespace, InjectNamespace::Create(create) if create.create)) {
-        add(rights, &["create namespaces"], "");
+    for namespace in &mesh.inject {
+        let (name, create) = match namespace {
+            InjectNamespace::Name(name) => (name, false),
+            InjectNamespace::Create(namespace) => (&namespace.name, namespace.create),
+        };
+        if create {
+            add(rights, &["create namespaces"], "");
+        }
+        // The root certificate that istiod puts into each of them.
+        add(rights, &["get configmaps", "watch configmaps"], name);
     }
     // What `istioctl install` applies, by server-side apply.
     let cluster_wide = [
@@ -59,6 +67,7 @@ fn mesh(pipeline: &Pipeline, rights: &mut BTreeSet<Right>) {
         "validatingwebhookconfigurations.admissionregistration.k8s.io",
     ];
     manage(rights, &cluster_wide, "");
+    add(rights, &["list mutatingwebhookconfigurations.admissionregistration.k8s.io"], "");
     let own = [
         "deployments.apps",
         "services",
@@ -68,23 +77,24 @@ fn mesh(pipeline: &Pipeline, rights: &mut BTreeSet<Right>) {
         "rolebindings.rbac.authorization.k8s.io",
     ];
     manage(rights, &own, ISTIO);
-    add(rights, &["list deployments.apps", "watch deployments.apps", "list pods"], ISTIO);
+    let watched = ["deployments.apps", "services", "endpointslices.discovery.k8s.io"];
+    follow(rights, &watched, ISTIO);
+    add(rights, &["list pods"], ISTIO);
     if mesh.common.is_some() || mesh.gateway.is_some() {
         manage(rights, &["gateways.networking.istio.io", "peerauthentications.security.istio.io", "telemetries.telemetry.istio.io"], ISTIO);
     }
 }
 
 fn deploy(pipeline: &Pipeline, filters: &Filters, rights: &mut BTreeSet<Right>) {
-    for (service, namespace) in placed(pipeline, filters) {
-        add(rights, &["get namespaces"], "");
-        if namespace.1 {
+    for (service, (namespace, create)) in placed(pipeline, filters) {
+        add(rights, &["get namespaces", "list mutatingwebhookconfigurations.admissionregistration.k8s.io"], "");
+        if create {
             add(rights, &["create namespaces"], "");
         }
-        let namespace = namespace.0;
         manage(rights, &["deployments.apps", "services"], namespace);
-        let watched = ["list deployments.apps", "watch deployments.apps", "list replicasets.apps", "list pods", "watch pods", "get pods/log"];
-        add(rights, &watched, namespace);
-        add(rights, &["list events", "list endpointslices.discovery.k8s.io", "create pods/portforward"], namespace);
+        follow(rights, &["deployments.apps", "replicasets.apps", "pods", "events", "endpointslices.discovery.k8s.io"], namespace);
+        add(rights, &["get pods/log"], namespace);
+        tunnel(rights, namespace);
         if service.chart.is_some() {
             add(rights, &HELM, namespace);
         }
@@ -100,15 +110,9 @@ fn releases(pipeline: &Pipeline, rights: &mut BTreeSet<Right>) {
 
 fn ingress(pipeline: &Pipeline, rights: &mut BTreeSet<Right>) {
     let Some(ingress) = &pipeline.ingress else { return };
-    let words = [
-        "get ingresses.networking.k8s.io",
-        "list ingresses.networking.k8s.io",
-        "watch ingresses.networking.k8s.io",
-        "list events",
-        "get services",
-        "list targetgroupbindings.elbv2.k8s.aws",
-    ];
-    add(rights, &words, &ingress.namespace);
+    add(rights, &["get ingresses.networking.k8s.io", "get services", "list targetgroupbindings.elbv2.k8s.aws"], &ingress.namespace);
+    follow(rights, &["ingresses.networking.k8s.io", "events"], &ingress.namespace);
+    add(rights, &["get ingressclasses.networking.k8s.io"], "");
 }
 
 /// Why a host does not answer, and the one cure.
@@ -116,14 +120,31 @@ fn evidence(stage: &str, pipeline: &Pipeline, filters: &Filters, rights: &mut BT
     if stage == "verify" && pipeline.verify.is_none() || stage == "redeploy" && pipeline.redeploy.is_none() {
         return;
     }
-    let cures = stage == "redeploy" || pipeline.redeploy.is_some();
-    add(rights, &["list pods", "get pods/log"], ISTIO);
-    for (_, (namespace, _)) in placed(pipeline, filters) {
-        add(rights, &["list pods", "get pods/log", "get configmaps", "list endpointslices.discovery.k8s.io"], namespace);
-        if cures && stage != "troubleshoot" {
-            add(rights, &["get deployments.apps", "list deployments.apps", "patch deployments.apps", "list replicasets.apps"], namespace);
-        }
+    if let Some(ingress) = &pipeline.ingress {
+        add(rights, &["get ingresses.networking.k8s.io"], &ingress.namespace);
     }
+    let proof = ["list pods", "get pods/log", "get configmaps", "get services", "get replicasets.apps"];
+    for namespace in std::iter::once(ISTIO).chain(placed(pipeline, filters).map(|(_, (namespace, _))| namespace)) {
+        add(rights, &proof, namespace);
+        tunnel(rights, namespace);
+    }
+    if stage != "redeploy" {
+        return;
+    }
+    add(rights, &["list deployments.apps"], ISTIO);
+    for (_, (namespace, _)) in placed(pipeline, filters) {
+        add(rights, &["get deployments.apps", "patch deployments.apps"], namespace);
+        follow(rights, &["deployments.apps", "replicasets.apps", "pods", "events"], namespace);
+    }
+}
+
+fn follow(rights: &mut BTreeSet<Right>, resources: &[&str], namespace: &str) {
+    rights.extend(resources.iter().flat_map(|resource| ["list", "watch"].map(|verb| Right::new(verb, resource, namespace))));
+}
+
+/// A tunnel to a pod: it is opened with GET, and newer API servers ask for `create` as well.
+fn tunnel(rights: &mut BTreeSet<Right>, namespace: &str) {
+    add(rights, &["get pods/portforward", "create pods/portforward"], namespace);
 }
 
 /// Each service with each of its namespaces, and whether that one is to be created.
@@ -152,5 +173,60 @@ pub fn cluster_name(pipeline: &Pipeline) -> &str {
     match &pipeline.cluster {
         connect::Cluster::Eks(eks) => &eks.name,
         connect::Cluster::Context(context) => &context.context,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pipeline() -> Pipeline {
+        serde_json::from_value(json!({
+            "version": 1, "name": "shop", "cluster": {"context": "c"},
+            "mesh": {"inject": ["prod", {"name": "new", "create": true}], "gateway": "g.yaml"},
+            "services": [
+                {"name": "a", "chart": "charts/a", "namespaces": ["pre-prod", "prod"]},
+                {"name": "b", "manifests": "b.yaml", "namespaces": ["prod"]},
+            ],
+            "ingress": {"name": "gw-ingress"},
+            "lock": {"namespace": "default"},
+        }))
+        .expect("a pipeline")
+    }
+
+    fn told(stage: &str, filters: &Filters) -> Vec<String> {
+        needed(stage, &pipeline(), filters).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_stage_needs_what_its_section_asks_for() {
+        let all = Filters::default();
+        let mesh = told("mesh", &all);
+        for right in [
+            "create namespaces in all namespaces",
+            "patch deployments (apps) in istio-system",
+            "watch configmaps in prod",
+            "update leases (coordination.k8s.io) in default",
+        ] {
+            assert!(mesh.iter().any(|found| found == right), "{right}: {mesh:?}");
+        }
+        let ingress = told("ingress", &all);
+        assert!(ingress.contains(&"list targetgroupbindings (elbv2.k8s.aws) in istio-system".to_owned()), "{ingress:?}");
+        assert!(!ingress.iter().any(|right| right.contains("leases")), "it changes nothing: {ingress:?}");
+        for stage in ["releases", "verify", "redeploy", "routes", "connect"] {
+            assert_eq!(told(stage, &all), Vec::<String>::new(), "{stage} has no section");
+        }
+    }
+
+    #[test]
+    fn filters_narrow_what_is_asked() {
+        let only_b = Filters { services: vec!["b".into()], ..Filters::default() };
+        let rights = told("deploy", &only_b);
+        assert!(rights.contains(&"patch deployments (apps) in prod".to_owned()));
+        assert!(!rights.iter().any(|right| right.contains("pre-prod") || right.contains("secrets")), "{rights:?}");
+        assert_eq!(tools("deploy", &pipeline(), &only_b), [""; 0]);
+        assert_eq!(tools("deploy", &pipeline(), &Filters::default()), ["helm"]);
     }
 }
