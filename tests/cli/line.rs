@@ -1,0 +1,89 @@
+//! The whole line, each stage alone, again, dry, aborted, and two at once.
+
+use std::process::Stdio;
+
+use crate::support::{Served, Workspace, wait_until};
+
+const FILE: &str = "pipelines/meshstep.yaml";
+
+#[test]
+fn the_runbook_runs_and_a_second_run_changes_nothing() {
+    let mut workspace = Workspace::new();
+    let served = Served::start(&workspace, None);
+    workspace.set(&served.env);
+
+    let dry = workspace.run(&["run", "-f", FILE, "--dry-run"]).exits(0);
+    assert!(dry.cases().iter().all(|case| case["change"] != "changed"), "a dry run changed something\n{}", dry.stdout);
+    assert!(dry.cases().iter().any(|case| case["change"] == "would-change"), "{}", dry.stdout);
+
+    let values = workspace.read("pipelines/mesh/virtual-services-helm/values.yaml");
+    let first = workspace.run(&["run", "-f", FILE]).exits(0);
+    for stage in ["doctor", "connect", "mesh", "deploy", "routes", "releases", "ingress", "verify"] {
+        assert!(first.reports.join(format!("TEST-{stage}.xml")).is_file(), "no report of {stage}");
+        assert!(first.cases().iter().any(|case| case["case"]["stage"] == stage && case["outcome"] == "passed"), "{stage}");
+    }
+    assert!(first.junit_cases() >= 60);
+    assert_eq!(workspace.read("pipelines/mesh/virtual-services-helm/values.yaml"), values, "the values file said it all already");
+
+    let again = workspace.run(&["run", "-f", FILE]).exits(0).says("nothing changed");
+    let last_run = again.events().iter().rposition(|event| event["event"] == "run-started").expect("a run");
+    let changed = again.events()[last_run..].iter().filter(|event| event["change"] == "changed").count();
+    assert_eq!(changed, 0, "{}", again.stdout);
+}
+
+#[test]
+fn each_stage_runs_alone_against_a_served_sandbox() {
+    let mut workspace = Workspace::new();
+    let served = Served::start(&workspace, None);
+    workspace.set(&served.env);
+    workspace.run(&["doctor", "-f", FILE]).exits(0);
+    workspace.run(&["connect", "-f", FILE]).exits(0);
+    workspace.run(&["ingress", "-f", FILE]).exits(7).says("ingress_missing");
+    workspace.run(&["mesh", "-f", FILE]).exits(0).says("istio install");
+    let deployed = workspace.run(&["deploy", "-f", FILE, "--service", "app1-service", "--namespace", "prod"]).exits(0);
+    let named: Vec<_> = deployed.cases().into_iter().filter(|case| case["case"]["stage"] == "deploy" && case["outcome"] == "passed").collect();
+    assert!(
+        !named.is_empty() && named.iter().all(|case| case["case"]["service"] == "app1-service" || case["case"]["name"] == "lock"),
+        "{}",
+        deployed.stdout
+    );
+    workspace.run(&["routes", "-f", FILE]).exits(0).says("unchanged");
+    workspace.run(&["releases", "-f", FILE, "--check"]).exits(10);
+    workspace.run(&["releases", "-f", FILE]).exits(0);
+    workspace.run(&["releases", "-f", FILE, "--check"]).exits(0);
+    workspace.run(&["ingress", "-f", FILE]).exits(0).says("first answer");
+    workspace.run(&["verify", "-f", FILE, "--host", "app1.public.domain"]).exits(0).says("GET app1.public.domain/");
+}
+
+#[test]
+fn an_abort_leaves_a_whole_report() {
+    let workspace = Workspace::new();
+    let child = workspace.command(&["run", "-f", FILE, "--sandbox"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
+    let report = workspace.path("reports/run.jsonl");
+    wait_until("the run gets to the mesh", || std::fs::read_to_string(&report).unwrap_or_default().contains("istio install"));
+    let killed = std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill");
+    assert!(killed.success());
+    let run = workspace.ended(child.wait_with_output().expect("ends")).exits(143);
+    assert!(run.junit_cases() > 3);
+    let xml = workspace.read("reports/TEST-mesh.xml");
+    assert!(xml.contains("run.aborted"), "{xml}");
+    assert!(workspace.read("reports/TEST-verify.xml").contains("not started: aborted"));
+}
+
+#[test]
+fn two_at_once_do_not_step_on_each_other() {
+    let mut workspace = Workspace::new();
+    let served = Served::start(&workspace, None);
+    workspace.set(&served.env);
+    let first = workspace
+        .command(&["mesh", "-f", FILE, "--lock-id", "build-1", "--report-dir", "one"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("starts");
+    wait_until("the first run has its lock", || std::fs::read_to_string(workspace.path("one/run.jsonl")).unwrap_or_default().contains("taken"));
+    workspace.run(&["mesh", "-f", FILE, "--lock-id", "build-2", "--lock-timeout", "100ms"]).exits(9).says("held by build-1");
+    let first = workspace.ended(first.wait_with_output().expect("ends"));
+    assert_eq!(first.exit, 0, "{}", first.stdout);
+    workspace.run(&["mesh", "-f", FILE, "--lock-id", "build-2"]).exits(0);
+}

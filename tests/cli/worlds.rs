@@ -1,0 +1,82 @@
+//! A world per fault: the right exit code, the right code, the evidence, and in time.
+
+use serde_json::Value;
+
+use crate::support::{Run, Workspace};
+
+fn in_world(world: &str, more: &[&str]) -> Run {
+    let workspace = Workspace::new();
+    let file = crate::support::root().join(format!("fixtures/worlds/{world}.yaml"));
+    let sandbox = format!("--sandbox={}", file.display());
+    let run = workspace.run(&[&["run", "-f", "pipelines/meshstep.yaml", &sandbox], more].concat());
+    // What is asserted stands in memory from here on: the workspace goes with this function.
+    let kept = tempfile::tempdir().expect("a folder").keep();
+    std::fs::rename(&run.reports, kept.join("reports")).expect("moved");
+    Run { reports: kept.join("reports"), ..run }
+}
+
+fn failed(run: &Run) -> Vec<Value> {
+    run.cases().into_iter().filter(|case| case["outcome"] == "failed").collect()
+}
+
+/// The one failed case of a world, by its code.
+#[track_caller]
+fn failure(run: &Run, code: &str) -> Value {
+    let all = failed(run);
+    assert!(!all.is_empty(), "{}", run.stdout);
+    assert!(all.iter().all(|case| case["code"] == code), "{code}\n{}", run.stdout);
+    all[0].clone()
+}
+
+#[test]
+fn a_stale_root_is_proven_and_cured_once() {
+    let run = in_world("stale-root", &[]).exits(0).says("repaired");
+    let restarted: Vec<_> =
+        run.cases().into_iter().filter(|case| case["case"]["name"].as_str().is_some_and(|n| n.starts_with("redeploy "))).collect();
+    assert_eq!(restarted.len(), 1, "{}", run.stdout);
+    let host = run.case("GET app1.public.domain/");
+    assert_eq!(host["outcome"], "repaired");
+    assert!(host["story"].as_str().is_some_and(|story| story.contains("failed to generate workload certificate")), "{host}");
+    assert!(failed(&run).is_empty());
+
+    in_world("stale-root", &["--fail-on-repair"]).exits(5);
+}
+
+#[test]
+fn a_missing_image_is_named_at_once() {
+    let run = in_world("broken-image", &[]).exits(5);
+    let case = failure(&run, "image_not_found");
+    assert!(case["message"].as_str().is_some_and(|m| m.contains("container app") && m.contains("registry.example/app1")), "{case}");
+    assert!(case["seconds"].as_f64().is_some_and(|s| s < 5.0), "{case}");
+}
+
+#[test]
+fn a_crash_loop_shows_the_log_of_the_instance_that_died() {
+    let run = in_world("crash-loop", &[]).exits(5);
+    let case = failure(&run, "crash_loop");
+    assert!(case["evidence"].to_string().contains("DATABASE_URL"), "{case}");
+}
+
+#[test]
+fn what_the_load_balancer_lacks_is_said_in_aws_words() {
+    let run = in_world("alb-failed", &[]).exits(5);
+    assert!(failure(&run, "alb_failed").to_string().contains("Not enough free IP addresses"), "{}", run.stdout);
+}
+
+#[test]
+fn a_pod_without_a_sidecar_is_not_let_through() {
+    let run = in_world("no-sidecar", &[]).exits(5);
+    failure(&run, "sidecar_missing");
+}
+
+#[test]
+fn a_refused_token_is_an_error_and_no_failure() {
+    let run = in_world("token-refused", &[]).exits(7);
+    failure(&run, "unauthorized");
+}
+
+#[test]
+fn unhealthy_targets_are_reported_with_aws_reason() {
+    let run = in_world("target-unhealthy", &[]).exits(5);
+    assert!(failure(&run, "targets_unhealthy").to_string().contains("Health checks failed"), "{}", run.stdout);
+}
