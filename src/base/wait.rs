@@ -8,6 +8,9 @@ use tokio::time::{Instant, timeout};
 
 use crate::base::fault::Fault;
 
+/// What the first look may take, however short the wait is meant to be.
+const FIRST_LOOK: Duration = Duration::from_secs(5);
+
 /// What a predicate found.
 #[derive(Debug)]
 pub enum Poll<T> {
@@ -60,7 +63,7 @@ impl WaitError {
 }
 
 /// Waits until `look` says ready or fails. `look` runs at once, then at every `wake` or after `patience.every`, whichever is first;
-/// a look that hangs is cut off at the deadline. `tell` hears each reason that differs from the one before.
+/// a look that hangs is cut off at the deadline, the first one not before [`FIRST_LOOK`], so that even the shortest wait has seen something. `tell` hears each reason that differs from the one before.
 pub async fn until<T, L, LF, W, WF>(patience: Patience, mut tell: impl FnMut(&str), mut wake: W, mut look: L) -> Result<T, WaitError>
 where
     L: FnMut() -> LF,
@@ -71,9 +74,10 @@ where
     let start = Instant::now();
     let deadline = start + patience.limit;
     let mut last_reason = "nothing was seen yet".to_owned();
+    let mut at_least = FIRST_LOOK;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        match timeout(left.max(Duration::from_millis(1)), look()).await {
+        match timeout(left.max(at_least), look()).await {
             Ok(Ok(Poll::Ready(value))) => return Ok(value),
             Ok(Err(fault)) => return Err(WaitError::Failed(Box::new(fault))),
             Ok(Ok(Poll::NotYet(reason))) if reason != last_reason => {
@@ -82,6 +86,7 @@ where
             }
             Ok(Ok(Poll::NotYet(_))) | Err(_) => {}
         }
+        at_least = Duration::from_millis(1);
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(WaitError::TimedOut(TimedOut { after: start.elapsed(), last_reason }));
@@ -132,6 +137,17 @@ mod tests {
     async fn a_look_that_hangs_is_cut_off() {
         let error = until::<(), _, _, _, _>(PATIENCE, |_| {}, never, std::future::pending).await.expect_err("timeout");
         assert!(matches!(error, WaitError::TimedOut(_)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_shortest_wait_still_sees_once() {
+        let patience = Patience::new(Duration::ZERO, Duration::from_secs(1));
+        let look = || async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            Ok(Poll::<()>::NotYet("held by build-1".into()))
+        };
+        let error = until(patience, |_| {}, never, look).await.expect_err("timeout");
+        assert!(matches!(error, WaitError::TimedOut(timed_out) if timed_out.last_reason == "held by build-1"));
     }
 
     #[tokio::test(start_paused = true)]

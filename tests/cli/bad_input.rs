@@ -4,7 +4,7 @@ use crate::support::Workspace;
 
 /// The pipeline file with one thing wrong, and what must be said of it.
 const BAD: [(&str, &str, &str, &str); 6] = [
-    ("unknown key", "name: shop\n", "name: shop\nservces: []\n", "did you mean `services`?"),
+    ("unknown key", "\nservices:\n", "\nservces:\n", "did you mean `services`?"),
     ("unfilled", "environment: demo", "environment: ${STAGE}", "`${STAGE}` is not filled"),
     ("port", "port: 8000", "port: 70000", "between 1 and 65535"),
     ("tab", "\n  profile: default", "\n\tprofile: default", "tab"),

@@ -82,7 +82,7 @@ fn two_at_once_do_not_step_on_each_other() {
         .spawn()
         .expect("starts");
     wait_until("the first run has its lock", || std::fs::read_to_string(workspace.path("one/run.jsonl")).unwrap_or_default().contains("taken"));
-    workspace.run(&["mesh", "-f", FILE, "--lock-id", "build-2", "--lock-timeout", "100ms"]).exits(9).says("held by build-1");
+    workspace.run(&["mesh", "-f", FILE, "--lock-id", "build-2", "--lock-timeout", "0s"]).exits(9).says("held by build-1");
     let first = workspace.ended(first.wait_with_output().expect("ends"));
     assert_eq!(first.exit, 0, "{}", first.stdout);
     workspace.run(&["mesh", "-f", FILE, "--lock-id", "build-2"]).exits(0);

@@ -10,48 +10,48 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// A workspace: a copy of `pipelines/`, and where the reports go.
-pub struct Workspace {
+pub(crate) struct Workspace {
     dir: TempDir,
     env: BTreeMap<String, String>,
 }
 
 /// What a run left.
-pub struct Run {
-    pub exit: i32,
-    pub stdout: String,
-    pub stderr: String,
-    pub reports: PathBuf,
+pub(crate) struct Run {
+    pub(crate) exit: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) reports: PathBuf,
 }
 
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_path_buf()
 }
 
 impl Workspace {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         copy(&root().join("pipelines"), &dir.path().join("pipelines"));
         Self { dir, env: BTreeMap::new() }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    pub fn read(&self, name: &str) -> String {
+    pub(crate) fn read(&self, name: &str) -> String {
         std::fs::read_to_string(self.path(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
     }
 
-    pub fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         std::fs::write(self.path(name), text).expect("written");
     }
 
-    pub fn set(&mut self, env: &[(String, String)]) {
+    pub(crate) fn set(&mut self, env: &[(String, String)]) {
         self.env.extend(env.iter().cloned());
     }
 
     /// The command, with nothing of this process's environment but PATH, HOME and what finds and keeps helm.
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_meshstep"));
         command.args(args).current_dir(self.dir.path()).env_clear().stdin(Stdio::null());
         for name in ["PATH", "HOME", "TMPDIR", "XDG_CACHE_HOME", "MESHSTEP_HELM", "PIP_FIND_LINKS", "PIP_CERT", "PIP_INDEX_URL", "SSL_CERT_FILE"] {
@@ -63,12 +63,12 @@ impl Workspace {
         command
     }
 
-    pub fn run(&self, args: &[&str]) -> Run {
+    pub(crate) fn run(&self, args: &[&str]) -> Run {
         let output = self.command(args).output().expect("the binary starts");
         self.ended(output)
     }
 
-    pub fn ended(&self, output: Output) -> Run {
+    pub(crate) fn ended(&self, output: Output) -> Run {
         Run {
             exit: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -80,37 +80,37 @@ impl Workspace {
 
 impl Run {
     #[track_caller]
-    pub fn exits(self, code: i32) -> Self {
+    pub(crate) fn exits(self, code: i32) -> Self {
         assert_eq!(self.exit, code, "{}\n{}", self.stdout, self.stderr);
         self
     }
 
     #[track_caller]
-    pub fn says(self, words: &str) -> Self {
+    pub(crate) fn says(self, words: &str) -> Self {
         assert!(self.stdout.contains(words) || self.stderr.contains(words), "`{words}` is not in\n{}\n{}", self.stdout, self.stderr);
         self
     }
 
     /// The ended cases of `run.jsonl`, in order.
-    pub fn cases(&self) -> Vec<Value> {
+    pub(crate) fn cases(&self) -> Vec<Value> {
         self.events().into_iter().filter(|event| event["event"] == "case-ended").collect()
     }
 
-    pub fn events(&self) -> Vec<Value> {
+    pub(crate) fn events(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.reports.join("run.jsonl")).expect("run.jsonl");
         text.lines().map(|line| serde_json::from_str(line).expect("a JSON line")).collect()
     }
 
     /// The case whose name contains `name`.
     #[track_caller]
-    pub fn case(&self, name: &str) -> Value {
+    pub(crate) fn case(&self, name: &str) -> Value {
         let named = |case: &Value| case["case"]["name"].as_str().is_some_and(|n| n.contains(name));
         self.cases().into_iter().find(named).unwrap_or_else(|| panic!("no case `{name}`\n{}", self.stdout))
     }
 
     /// Every report file is well-formed and has a case; returns the number of cases.
     #[track_caller]
-    pub fn junit_cases(&self) -> usize {
+    pub(crate) fn junit_cases(&self) -> usize {
         let mut count = 0;
         for entry in std::fs::read_dir(&self.reports).expect("reports") {
             let path = entry.expect("an entry").path();
@@ -127,13 +127,13 @@ impl Run {
 }
 
 /// A sandbox in a process of its own, as in a second terminal.
-pub struct Served {
+pub(crate) struct Served {
     child: Child,
-    pub env: Vec<(String, String)>,
+    pub(crate) env: Vec<(String, String)>,
 }
 
 impl Served {
-    pub fn start(workspace: &Workspace, world: Option<&str>) -> Self {
+    pub(crate) fn start(workspace: &Workspace, world: Option<&str>) -> Self {
         let mut args = vec!["sandbox", "serve"];
         args.extend(world.iter().flat_map(|world| ["--world", world]));
         let mut child = workspace.command(&args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("starts");
@@ -167,7 +167,7 @@ impl Drop for Served {
 
 /// Looks until it is so, for at most two minutes.
 #[track_caller]
-pub fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
     let started = Instant::now();
     while !so() {
         assert!(started.elapsed() < Duration::from_secs(120), "not in time: {what}");

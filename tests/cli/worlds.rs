@@ -78,5 +78,5 @@ fn a_refused_token_is_an_error_and_no_failure() {
 #[test]
 fn unhealthy_targets_are_reported_with_aws_reason() {
     let run = in_world("target-unhealthy", &[]).exits(5);
-    assert!(failure(&run, "targets_unhealthy").to_string().contains("Health checks failed"), "{}", run.stdout);
+    assert!(failure(&run, "targets_unhealthy").to_string().contains("Request timed out"), "{}", run.stdout);
 }
