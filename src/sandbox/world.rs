@@ -281,15 +281,15 @@ impl Default for Times {
         let ms = Time::from_millis;
         Self {
             schedule: ms(20),
-            pull: ms(120),
-            start: ms(80),
-            ready: ms(200),
+            pull: ms(60),
+            start: ms(40),
+            ready: ms(100),
             stop: ms(100),
             back_off: ms(1000),
             back_off_limit: ms(30_000),
-            load_balancer: ms(1500),
+            load_balancer: ms(800),
             dns: ms(300),
-            health: ms(700),
+            health: ms(400),
             health_interval: ms(300),
         }
     }
