@@ -1,6 +1,10 @@
 //! The command line itself.
 
-use crate::support::Workspace;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use crate::support::{Workspace, root};
 
 #[test]
 fn usage_errors_are_two_and_say_what_was_meant() {
@@ -63,4 +67,30 @@ fn a_run_can_be_told_to_machines_and_shown_again() {
     assert_eq!(document["exit"], 5);
     workspace.run(&["report", "show"]).exits(5).says("GET a.example/");
     workspace.run(&["report", "rebuild"]).exits(0).says("TEST-verify.xml");
+}
+
+/// The picture in the README is a recording of `cargo demo`; `UPDATE=1` records it anew.
+#[test]
+fn the_readmes_picture_shows_the_whole_line() {
+    let picture = root().join(".github/demo.svg");
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&picture, meshstep::report::svg::svg(&recorded())).expect("the picture is written");
+    }
+    let svg = std::fs::read_to_string(&picture).expect("the picture");
+    for words in ["doctor", "istio install", "rollout prod", "virtualservice app1-virtual-svc", "targets healthy", "GET app1.public.domain/"] {
+        assert!(svg.contains(words), "the picture lacks `{words}`: record it anew with UPDATE=1");
+    }
+}
+
+/// The lines of a run and when each came, without the paths of this machine.
+fn recorded() -> Vec<(Duration, String)> {
+    let workspace = Workspace::new();
+    let started = Instant::now();
+    let mut command = workspace.command(&["run", "--sandbox", "--color", "always", "-f", "pipelines/meshstep.yaml"]);
+    let mut child = command.env("COLUMNS", "120").stdout(Stdio::piped()).spawn().expect("starts");
+    let lines = BufReader::new(child.stdout.take().expect("stdout")).lines().map_while(Result::ok);
+    let home = std::env::var("HOME").unwrap_or_default();
+    let lines = lines.map(|line| (started.elapsed(), line.replace(&home, "~"))).collect();
+    assert!(child.wait().expect("ends").success());
+    lines
 }
