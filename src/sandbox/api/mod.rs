@@ -50,6 +50,8 @@ pub struct Server {
     authority: Authority,
     tls: tokio_rustls::TlsAcceptor,
     listening: Mutex<CancellationToken>,
+    /// The task that accepts connections; it holds the port.
+    accepting: Mutex<Option<tokio::task::JoinHandle<()>>>,
 }
 
 impl std::fmt::Debug for Server {
@@ -71,8 +73,14 @@ impl Server {
         let listener = serve::bind(options.port).await.map_err(|e| format!("cannot listen on 127.0.0.1:{}: {e}", options.port))?;
         let address = listener.local_addr().map_err(|e| e.to_string())?;
         let api = Api { store, options, audit: audit::Ring::default(), frozen: flag::Sender::new(false), connections: Mutex::default() };
-        let server =
-            Server { api: Arc::new(api), address, authority, tls: tokio_rustls::TlsAcceptor::from(Arc::new(config)), listening: Mutex::default() };
+        let server = Server {
+            api: Arc::new(api),
+            address,
+            authority,
+            tls: tokio_rustls::TlsAcceptor::from(Arc::new(config)),
+            listening: Mutex::default(),
+            accepting: Mutex::default(),
+        };
         server.listen(listener);
         Ok(server)
     }
@@ -80,7 +88,8 @@ impl Server {
     fn listen(&self, listener: tokio::net::TcpListener) {
         let until = CancellationToken::new();
         *self.listening.lock().unwrap_or_else(PoisonError::into_inner) = until.clone();
-        tokio::spawn(serve::accept(self.api.clone(), listener, self.tls.clone(), until));
+        let task = tokio::spawn(serve::accept(self.api.clone(), listener, self.tls.clone(), until));
+        *self.accepting.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
     }
 
     /// `https://127.0.0.1:PORT`.
@@ -137,11 +146,16 @@ impl Server {
         self.drop_connections();
     }
 
-    /// Listens again after `pause`.
+    /// Listens again; only after `pause`.
     ///
     /// # Errors
     /// The port was taken meanwhile.
     pub async fn resume(&self) -> Result<(), String> {
+        let before = self.accepting.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = before {
+            // It ends at once when `pause` was called; a task that panicked holds no port either.
+            let _ = task.await;
+        }
         let listener = serve::bind(self.address.port()).await.map_err(|e| format!("cannot listen on {} again: {e}", self.address))?;
         self.listen(listener);
         Ok(())

@@ -1,3 +1,5 @@
+//! The store, rule by rule.
+
 use serde_json::json;
 
 use super::meta::{annotation, deleting, name, number, text, uid, version};

@@ -1,3 +1,5 @@
+//! Server-side apply, owner by owner.
+
 use super::*;
 use crate::sandbox::store::Store;
 
