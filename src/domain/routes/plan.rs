@@ -70,6 +70,15 @@ pub fn plan(text: &str, file: &str, list_key: Option<&str>, wanted: &[Wanted]) -
     Ok(Planned { warnings, steps, entries: then.listed() })
 }
 
+/// One entry alone, judged by the same rules.
+///
+/// # Errors
+/// As [`plan`], and the entry's own fault.
+pub fn upsert_judged(text: &str, file: &str, list_key: Option<&str>, entry: &Entry) -> Result<Edited> {
+    let planned = plan(text, file, list_key, &[Wanted { entry: entry.clone(), place: None }])?;
+    planned.steps.into_iter().next().map_or_else(|| upsert(text, file, list_key, entry), |step| step.map(|step| step.edited))
+}
+
 /// Which wanted entry a finding is about: by its place or the places it compares with.
 fn owner(document: &Document, wanted: &[Wanted], finding: &Finding) -> Option<usize> {
     let lines = std::iter::once(finding.place.line).chain(finding.also.iter().map(|also| also.place.line));
@@ -112,6 +121,8 @@ mod tests {
         let broken = planned.steps[0].as_ref().expect_err("a conflict");
         assert_eq!((broken.code, broken.place.as_ref().map(|p| p.line)), (Code::RouteConflict, Some(7)));
         assert!(planned.steps[1].is_ok());
+        let alone = upsert_judged(FILE, "v", None, &wanted("b", "A.public.domain").entry).expect_err("a conflict");
+        assert_eq!(alone.code, Code::RouteConflict);
     }
 
     #[test]

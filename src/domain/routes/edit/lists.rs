@@ -105,12 +105,17 @@ fn in_lines(source: &Source, list: &Node, items: &[Node], plan: &Plan<'_>, layou
     }
     let Some((&first_dash, first)) = dashes.first().zip(items.first()) else { return Err((list.span.start, "the list has no items".to_owned())) };
     let (column, gap) = (source.indent(first_dash), first.span.start - first_dash);
+    let spaced = items.len() > 1 && (1..items.len()).all(|i| gap_lines(source, &items[i - 1], dashes[i], column));
     let mut patches = Vec::new();
     for &index in &plan.drop {
-        let lines = source.line_index(dashes[index])..last_line(source, &items[index], column) + 1;
-        patches.push(Patch::replace(source.line_range(lines.start).start..source.line_range(lines.end - 1).end, ""));
+        let mut first = source.line_index(dashes[index]);
+        if spaced && index > 0 && source.line(first - 1).trim().is_empty() {
+            // The empty line between entries goes with the entry behind it.
+            first -= 1;
+        }
+        let last = last_line(source, &items[index], column);
+        patches.push(Patch::replace(source.line_range(first).start..source.line_range(last).end, ""));
     }
-    let spaced = items.len() > 1 && (1..items.len()).all(|i| gap_lines(source, &items[i - 1], dashes[i], column));
     for (behind, fresh) in &plan.add {
         let mut lines = Vec::new();
         for new in fresh {

@@ -1,6 +1,8 @@
 //! The lossless edit of the values file: no byte changes but those of the entry, and what cannot be done surely is refused.
 
 mod guard;
+#[cfg(test)]
+mod laws;
 mod lists;
 mod patch;
 mod render;
