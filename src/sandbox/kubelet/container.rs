@@ -152,7 +152,7 @@ impl Container {
         loop {
             let now = Instant::now();
             match self.phase.clone() {
-                Phase::Untouched => self.pull(sim, said),
+                Phase::Untouched => self.pull(sim, pod, said),
                 Phase::Pulling(until)
                 | Phase::Starting(until)
                 | Phase::BackOff { until }
@@ -169,7 +169,8 @@ impl Container {
                     self.say(said, true, "Failed", "Error: ImagePullBackOff".to_owned());
                     self.phase = Phase::PullFailed { until, message, backing_off: true };
                 }
-                Phase::PullFailed { .. } => self.pull(sim, said),
+                Phase::PullFailed { .. } => self.pull(sim, pod, said),
+                Phase::Stuck { reason, .. } if reason == "ErrImageNeverPull" => self.pull(sim, pod, said),
                 Phase::Stuck { .. } => self.create(sim, pod, said),
                 Phase::Starting(_) => self.start(sim, pod, said),
                 Phase::BackOff { .. } => self.create(sim, pod, said),
@@ -180,9 +181,18 @@ impl Container {
         }
     }
 
-    fn pull(&mut self, sim: &Sim, said: &mut Vec<Said>) {
-        if self.pulls == 0 && self.kind == Kind::App && self.spec["imagePullPolicy"] == "Never" {
-            self.phase = Phase::Starting(Instant::now());
+    fn pull(&mut self, sim: &Sim, pod: &Value, said: &mut Vec<Said>) {
+        let policy = text(&self.spec, "/imagePullPolicy");
+        let present = policy != "Always" && sim.kubelet().has_image(text(pod, "/spec/nodeName"), &self.image);
+        if present {
+            self.say(said, false, "Pulled", format!("Container image \"{}\" already present on machine and can be accessed by the pod", self.image));
+            self.create(sim, pod, said);
+            return;
+        }
+        if policy == "Never" {
+            let message = format!("Container image \"{}\" is not present with pull policy of Never", self.image);
+            self.say(said, true, "ErrImageNeverPull", message.clone());
+            self.phase = Phase::Stuck { until: Instant::now() + Duration::from_secs(1), reason: "ErrImageNeverPull".to_owned(), message };
             return;
         }
         self.say(said, false, "Pulling", format!("Pulling image \"{}\"", self.image));
@@ -201,6 +211,7 @@ impl Container {
                 "rpc error: code = Unknown desc = {start} pull access denied, repository does not exist or may require authorization: authorization failed: no basic auth credentials"
             )
         } else {
+            sim.kubelet().keep_image(text(pod, "/spec/nodeName"), image);
             let ms = sim.world.times.pull.0.as_millis();
             self.say(
                 said,
@@ -227,7 +238,7 @@ impl Container {
             self.phase = Phase::Stuck { until: Instant::now() + Duration::from_millis(500), reason, message };
             return;
         }
-        self.say(said, false, "Created", format!("Container created: {}", self.name));
+        self.say(said, false, "Created", "Container created".to_owned());
         self.phase = Phase::Starting(Instant::now() + sim.takes(sim.world.times.start));
     }
 

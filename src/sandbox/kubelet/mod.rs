@@ -5,7 +5,7 @@ mod container;
 mod logs;
 mod status;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,8 @@ pub(super) struct Kubelet {
     scripts: HashMap<String, Option<PodScript>>,
     used: HashMap<usize, u32>,
     next_ip: u32,
+    /// Node and image.
+    images: HashSet<(String, String)>,
 }
 
 /// One pod's life on its node.
@@ -71,6 +73,14 @@ impl Kubelet {
     /// The life of the pod with this address.
     pub(super) fn by_name(&mut self, namespace: &str, name: &str) -> Option<&mut Life> {
         self.lives.values_mut().find(|life| life.namespace == namespace && life.name == name)
+    }
+
+    fn has_image(&self, node: &str, image: &str) -> bool {
+        self.images.contains(&(node.to_owned(), image.to_owned()))
+    }
+
+    fn keep_image(&mut self, node: &str, image: &str) {
+        self.images.insert((node.to_owned(), image.to_owned()));
     }
 
     fn forget(&mut self, alive: &[Arc<Value>]) {
