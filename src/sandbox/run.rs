@@ -14,10 +14,10 @@ use super::api::{Fault, Faults, Log, LogLine, LogRequest, Options, Seen, Server}
 use super::aws::{Account, Endpoint};
 use super::pki::Authority;
 use super::sim::Sim;
-use super::store::meta::suffix;
+use super::store::meta::{self, suffix};
 use super::store::{Status, Store, User};
 use super::world::{self, ApiFault, World};
-use super::{auth, aws, controllers, dns, gateway, seed, tool};
+use super::{auth, aws, controllers, dns, gateway, kubelet, seed, tool};
 
 /// A running sandbox. Dropping it stops it.
 pub struct Sandbox {
@@ -150,9 +150,10 @@ fn options(sim: &Arc<Sim>, admin_token: &str) -> Result<Options, String> {
 }
 
 fn logs(sim: &Sim, request: &LogRequest) -> Result<Log, Status> {
-    let mut kubelet = sim.kubelet();
-    let life = kubelet.by_name(&request.namespace, &request.pod);
-    let container = life.and_then(|life| life.containers.iter().find(|container| container.name == request.container));
+    let pod = sim.store.get(controllers::PODS, &request.namespace, &request.pod);
+    let life = pod.and_then(|pod| sim.kubelet().life(meta::uid(&pod)));
+    let life = life.as_deref().map(kubelet::locked);
+    let container = life.as_ref().and_then(|life| life.containers.iter().find(|container| container.name == request.container));
     let log = container.map(|container| &container.log);
     let lines = match log {
         Some(log) if request.previous => log.previous.clone().ok_or_else(|| {

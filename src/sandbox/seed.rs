@@ -168,13 +168,18 @@ fn history(sim: &Sim) -> Result<(), String> {
     let mut pending = installed;
     for object in objects {
         if let Some(installed) = pending.filter(|installed| object.age <= installed.age) {
+            settle(sim);
             present(sim, installed)?;
             pending = None;
         }
-        sim.set_back(object.age.0.max(Duration::from_secs(1)));
+        let age = object.age.0.max(Duration::from_secs(1));
+        if sim.set_back_by() != i64::try_from(age.as_secs()).unwrap_or(i64::MAX) {
+            settle(sim);
+        }
+        sim.set_back(age);
         merge(sim, &object.manifest)?;
-        settle(sim);
     }
+    settle(sim);
     pending.map_or(Ok(()), |installed| present(sim, installed))
 }
 

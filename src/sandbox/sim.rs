@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::aws::Account;
-use super::controllers::Memory;
+use super::controllers::{Memory, Pace};
 use super::istio::Mesh;
 use super::kubelet::Kubelet;
 use super::lbc::Controller;
@@ -24,6 +24,7 @@ pub(super) struct Sim {
     mesh: Mutex<Mesh>,
     lbc: Mutex<Controller>,
     memory: Mutex<Memory>,
+    pace: Mutex<Pace>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -42,6 +43,7 @@ impl Sim {
             mesh: Mutex::default(),
             lbc: Mutex::default(),
             memory: Mutex::default(),
+            pace: Mutex::default(),
         }
     }
 
@@ -59,6 +61,10 @@ impl Sim {
 
     pub(super) fn memory(&self) -> MutexGuard<'_, Memory> {
         lock(&self.memory)
+    }
+
+    pub(super) fn pace(&self) -> MutexGuard<'_, Pace> {
+        lock(&self.pace)
     }
 
     /// The cluster's time.

@@ -15,7 +15,7 @@ mod rollout;
 mod statefulsets;
 mod world_events;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -24,6 +24,7 @@ pub(super) use kinds::*;
 pub(super) use pods::ready as pod_ready;
 
 use super::sim::{Sim, sooner};
+use super::store::Watcher;
 use super::{istio, kubelet, lbc};
 
 /// What controllers remember between their looks.
@@ -41,24 +42,56 @@ pub(super) struct Memory {
 
 type Controller = fn(&Sim) -> Option<Instant>;
 
-const ALL: &[Controller] = &[
-    namespaces::reconcile,
-    deployments::reconcile,
-    replicasets::reconcile,
-    statefulsets::reconcile,
-    daemonsets::reconcile,
-    jobs::reconcile,
-    bind::reconcile,
-    kubelet::reconcile,
-    endpoints::reconcile,
-    istio::reconcile,
-    lbc::reconcile,
-    world_events::reconcile,
+/// Every controller with the kinds it looks at.
+const ALL: &[(Controller, &[&str])] = &[
+    (namespaces::reconcile, &[NAMESPACES, SERVICE_ACCOUNTS, CONFIG_MAPS]),
+    (deployments::reconcile, &[DEPLOYMENTS, REPLICA_SETS, PODS]),
+    (replicasets::reconcile, &[REPLICA_SETS, PODS]),
+    (statefulsets::reconcile, &[STATEFUL_SETS, PODS]),
+    (daemonsets::reconcile, &[DAEMON_SETS, PODS, NODES]),
+    (jobs::reconcile, &[JOBS, PODS]),
+    (bind::reconcile, &[PODS, NODES]),
+    (kubelet::reconcile, &[PODS]),
+    (endpoints::reconcile, &[SERVICES, PODS, ENDPOINTS, ENDPOINT_SLICES, BUDGETS]),
+    (istio::reconcile, &[PODS, NAMESPACES, CONFIG_MAPS, SECRETS, MUTATING, VALIDATING]),
+    (lbc::reconcile, &[INGRESSES, INGRESS_CLASSES, SERVICES, BINDINGS, NODES, DEPLOYMENTS, PODS]),
+    (world_events::reconcile, &[PODS, NODES]),
 ];
 
-/// One look of every controller. Tells when the next simulated wait is over.
+/// How far the controllers have seen the history, and when each wants to look again by itself.
+#[derive(Default)]
+pub(super) struct Pace {
+    watcher: Option<Watcher>,
+    due: Vec<Option<Instant>>,
+}
+
+/// One look of every controller that has something to see. Tells when the next simulated wait is over.
 pub(super) fn look(sim: &Sim) -> Option<Instant> {
-    ALL.iter().map(|controller| controller(sim)).fold(None, sooner)
+    let mut pace = std::mem::take(&mut *sim.pace());
+    let now = Instant::now();
+    let mut changed = HashSet::new();
+    let lost = match &mut pace.watcher {
+        None => true,
+        Some(watcher) => loop {
+            match watcher.try_next() {
+                Ok(Some(event)) => drop(changed.insert(event.resource.clone())),
+                Ok(None) => break false,
+                Err(_) => break true,
+            }
+        },
+    };
+    if lost {
+        pace.watcher = sim.store.watch("", "", sim.store.version()).ok();
+        pace.due = vec![Some(now); ALL.len()];
+    }
+    for ((controller, kinds), due) in ALL.iter().zip(&mut pace.due) {
+        if due.is_some_and(|due| due <= now) || kinds.iter().any(|kind| changed.contains(*kind)) {
+            *due = controller(sim);
+        }
+    }
+    let next = pace.due.iter().copied().fold(None, sooner);
+    *sim.pace() = pace;
+    next
 }
 
 /// Runs the controllers until the task is aborted.

@@ -9,6 +9,7 @@ use super::routes::{self, Destination, Way};
 use super::{Ask, next_request, upstream};
 use crate::sandbox::controllers::{GATEWAYS, SERVICES, VIRTUAL_SERVICES, endpoints, selects};
 use crate::sandbox::istio;
+use crate::sandbox::kubelet::write_log;
 use crate::sandbox::sim::Sim;
 use crate::sandbox::store::meta::{list, name, text, uid};
 
@@ -116,9 +117,5 @@ fn write_access(sim: &Sim, pod: &Value, ask: &Ask, reply: &Reply, told: &Told) {
         &or(&told.cluster),
         request,
     );
-    let mut kubelet = sim.kubelet();
-    let proxy = kubelet.life_mut(uid(pod)).and_then(|life| life.containers.iter_mut().find(|c| c.name == "istio-proxy"));
-    if let Some(proxy) = proxy {
-        proxy.log.write(at, [line]);
-    }
+    write_log(sim, uid(pod), "istio-proxy", at, vec![line]);
 }

@@ -15,8 +15,7 @@ const REASON_LONG: &str = "TLS_error:|268435581:SSL routines:OPENSSL_internal:CE
 pub(super) fn ask(sim: &Sim, gateway: &Value, pod: &Value, port: u16, path: &str) -> (Reply, Told) {
     let (own, other) = {
         let kubelet = sim.kubelet();
-        let root = |pod: &Value| kubelet.life(uid(pod)).and_then(|life| life.root);
-        (root(gateway), root(pod))
+        (kubelet.root(uid(gateway)), kubelet.root(uid(pod)))
     };
     if let (Some(own), Some(other)) = (own, other)
         && own != other

@@ -22,7 +22,7 @@ pub(super) use manifests::installation;
 use root::Root;
 
 use super::controllers::{CONFIG_MAPS, MUTATING, NAMESPACES, PODS, SECRETS, VALIDATING};
-use super::kubelet::{images_of, workload_of};
+use super::kubelet::{images_of, workload_of, write_log};
 use super::sim::Sim;
 use super::store::meta::{deleting, label, list, name, namespace, text, uid};
 use super::world::RootAge;
@@ -182,19 +182,15 @@ fn complain(sim: &Sim) -> Option<Instant> {
     let pods = sim.store.list(PODS, "");
     let mut next = None;
     for pod in &pods {
-        let stale = sim.kubelet().life(uid(pod)).is_some_and(|life| life.root.is_some_and(|root| root != current));
+        let stale = sim.kubelet().root(uid(pod)).is_some_and(|root| root != current);
         if !stale || label(pod, "istio").is_some() {
             continue;
         }
         let now = Instant::now();
         let due = sim.mesh().complaints.get(uid(pod)).copied().unwrap_or(now);
         let due = if due <= now {
-            if let Some(life) = sim.kubelet().life_mut(uid(pod)) {
-                let at = sim.now();
-                if let Some(proxy) = life.containers.iter_mut().find(|c| c.name == "istio-proxy") {
-                    proxy.log.write(at, logs::stale(at));
-                }
-            }
+            let at = sim.now();
+            write_log(sim, uid(pod), "istio-proxy", at, logs::stale(at));
             let due = now + Duration::from_secs(5);
             sim.mesh().complaints.insert(uid(pod).to_owned(), due);
             due

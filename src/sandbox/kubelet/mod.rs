@@ -6,7 +6,7 @@ mod logs;
 mod status;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -17,34 +17,35 @@ use super::controllers::events::{self, KUBELET, Note};
 use super::controllers::{NODES, PODS};
 use super::sim::{Sim, sooner};
 use super::store::Deletion;
-use super::store::meta::{deleting, label, list, name, namespace, text, uid};
+use super::store::meta::{deleting, label, list, name, namespace, text, uid, version};
 use super::world::PodScript;
 
 /// What the kubelets know beyond the API.
 #[derive(Default)]
 pub(super) struct Kubelet {
-    lives: HashMap<String, Life>,
+    lives: HashMap<String, Arc<Mutex<Life>>>,
     seen: HashMap<String, Instant>,
     scripts: HashMap<String, Option<PodScript>>,
     used: HashMap<usize, u32>,
     next_ip: u32,
+    /// Which root each pod's sidecar has its certificate from.
+    roots: HashMap<String, usize>,
     /// Node and image.
     images: HashSet<(String, String)>,
 }
 
 /// One pod's life on its node.
 pub(super) struct Life {
-    pub namespace: String,
-    pub name: String,
     pub ip: String,
     pub began: jiff::Timestamp,
     pub containers: Vec<Container>,
     /// Whether its volumes are mounted.
     mounted: bool,
     look_again: Instant,
+    /// The pod's version at the last look, and when something happens by itself.
+    seen: u64,
+    next: Option<Instant>,
     stop: Option<Instant>,
-    /// Which root its sidecar's certificate comes from; `None` without a sidecar.
-    pub root: Option<usize>,
 }
 
 /// An event that a look at a pod gave rise to.
@@ -62,17 +63,14 @@ impl Kubelet {
         *self.seen.entry(uid(pod).to_owned()).or_insert_with(Instant::now)
     }
 
-    pub(super) fn life(&self, pod_uid: &str) -> Option<&Life> {
-        self.lives.get(pod_uid)
+    /// Which root a pod's sidecar has its certificate from.
+    pub(super) fn root(&self, pod_uid: &str) -> Option<usize> {
+        self.roots.get(pod_uid).copied()
     }
 
-    pub(super) fn life_mut(&mut self, pod_uid: &str) -> Option<&mut Life> {
-        self.lives.get_mut(pod_uid)
-    }
-
-    /// The life of the pod with this address.
-    pub(super) fn by_name(&mut self, namespace: &str, name: &str) -> Option<&mut Life> {
-        self.lives.values_mut().find(|life| life.namespace == namespace && life.name == name)
+    /// The life of a pod. Lock it only after the kubelet itself is let go.
+    pub(super) fn life(&self, pod_uid: &str) -> Option<Arc<Mutex<Life>>> {
+        self.lives.get(pod_uid).cloned()
     }
 
     fn has_image(&self, node: &str, image: &str) -> bool {
@@ -86,6 +84,7 @@ impl Kubelet {
     fn forget(&mut self, alive: &[Arc<Value>]) {
         let known = |key: &String| alive.iter().any(|pod| uid(pod) == key);
         self.lives.retain(|key, _| known(key));
+        self.roots.retain(|key, _| known(key));
         self.seen.retain(|key, _| known(key));
         self.scripts.retain(|key, _| known(key));
     }
@@ -146,14 +145,20 @@ fn one(sim: &Sim, pod: &Value) -> Option<Instant> {
         return stop(sim, pod);
     }
     let mut said = Vec::new();
-    let mut life = sim.kubelet().lives.remove(uid(pod))?;
+    let life = sim.kubelet().life(uid(pod))?;
+    let mut life = locked(&life);
+    if life.seen == version(pod) && life.next.is_none_or(|next| next > Instant::now()) {
+        return life.next;
+    }
     let next = if life.mounted || mount(sim, pod, &mut life, script.as_ref(), &mut said) {
         advance(sim, pod, &mut life, &mut said)
     } else {
         Some(life.look_again)
     };
     let status = status::of(sim, pod, &life);
-    sim.kubelet().lives.insert(uid(pod).to_owned(), life);
+    life.seen = version(pod);
+    life.next = next;
+    drop(life);
     for said in said {
         let note = Note { source: KUBELET, reason: said.reason, message: &said.message, field: &said.field, warning: said.warning };
         events::emit(sim, pod, &note);
@@ -176,17 +181,19 @@ fn begin(sim: &Sim, pod: &Value, script: Option<&PodScript>) {
     kubelet.next_ip += 1;
     let number = kubelet.next_ip;
     let life = Life {
-        namespace: namespace(pod).to_owned(),
-        name: name(pod).to_owned(),
         ip: format!("10.0.{}.{}", 16 + zone * 16 + number / 240, 10 + number % 240),
         began: sim.now(),
         containers: container::all(pod, script),
         mounted: false,
         look_again: Instant::now(),
+        seen: 0,
+        next: None,
         stop: None,
-        root,
     };
-    kubelet.lives.insert(uid(pod).to_owned(), life);
+    if let Some(root) = root {
+        kubelet.roots.insert(uid(pod).to_owned(), root);
+    }
+    kubelet.lives.insert(uid(pod).to_owned(), Arc::new(Mutex::new(life)));
 }
 
 /// Sets the pod up: volumes and the sandbox. `false` while that fails.
@@ -220,28 +227,39 @@ fn advance(sim: &Sim, pod: &Value, life: &mut Life, said: &mut Vec<Said>) -> Opt
 }
 
 fn stop(sim: &Sim, pod: &Value) -> Option<Instant> {
-    let due = {
-        let mut kubelet = sim.kubelet();
-        let life = kubelet.lives.get_mut(uid(pod))?;
-        match life.stop {
-            Some(due) => due,
-            None => {
-                let due = Instant::now() + sim.takes(sim.world.times.stop);
-                life.stop = Some(due);
-                let running: Vec<(String, String)> = life.containers.iter().filter(|c| c.running()).map(|c| (c.name.clone(), c.field())).collect();
-                drop(kubelet);
-                for (container, field) in running {
-                    let message = format!("Stopping container {container}");
-                    events::emit(sim, pod, &Note { field: &field, ..Note::normal(KUBELET, "Killing", &message) });
-                }
-                due
-            }
+    let life = sim.kubelet().life(uid(pod))?;
+    let begun = locked(&life).stop;
+    let due = begun.unwrap_or_else(|| {
+        let due = Instant::now() + sim.takes(sim.world.times.stop);
+        let mut life = locked(&life);
+        life.stop = Some(due);
+        let running: Vec<(String, String)> = life.containers.iter().filter(|c| c.running()).map(|c| (c.name.clone(), c.field())).collect();
+        drop(life);
+        for (container, field) in running {
+            let message = format!("Stopping container {container}");
+            events::emit(sim, pod, &Note { field: &field, ..Note::normal(KUBELET, "Killing", &message) });
         }
-    };
+        due
+    });
     if due > Instant::now() {
         return Some(due);
     }
     // gone already is as good
     drop(sim.store.delete_with(PODS, namespace(pod), name(pod), &Deletion::now()));
     None
+}
+
+/// A life, locked.
+pub(super) fn locked(life: &Mutex<Life>) -> MutexGuard<'_, Life> {
+    life.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Writes into a running container's log.
+pub(super) fn write_log(sim: &Sim, pod_uid: &str, container: &str, at: jiff::Timestamp, lines: Vec<String>) {
+    let life = sim.kubelet().life(pod_uid);
+    if let Some(life) = life
+        && let Some(container) = locked(&life).containers.iter_mut().find(|c| c.name == container)
+    {
+        container.log.write(at, lines);
+    }
 }
