@@ -44,8 +44,8 @@ async fn a_deployment_runs_is_replaced_and_rolled_back() {
     world.rolled_out("prod", "web").await;
     let first = world.pods("prod", "app=web").await;
     assert_eq!(first.len(), 2);
-    let image = json!({"spec": {"template": {"spec": {"containers": [{"name": "app", "image": "registry.example/web:2"}]}}}});
-    api.patch("web", &PatchParams::default(), &Patch::Strategic(&image)).await.expect("patched");
+    let patch = json!({"spec": {"template": {"spec": {"containers": [{"name": "app", "image": "registry.example/web:2"}]}}}});
+    api.patch("web", &PatchParams::default(), &Patch::Strategic(&patch)).await.expect("patched");
     let second = world.rolled_out("prod", "web").await;
     assert_eq!(second.metadata.annotations.and_then(|notes| notes.get("deployment.kubernetes.io/revision").cloned()), Some("2".to_owned()));
     world
@@ -60,7 +60,8 @@ async fn a_deployment_runs_is_replaced_and_rolled_back() {
     assert_eq!(third.metadata.annotations.and_then(|notes| notes.get("deployment.kubernetes.io/revision").cloned()), Some("3".to_owned()));
     let sets = world.api::<k8s_openapi::api::apps::v1::ReplicaSet>("prod").list(&ListParams::default()).await.expect("sets");
     assert_eq!(sets.items.len(), 2, "the old set is used again");
-    let said = reasons(&world.api::<Event>("prod").list(&ListParams::default()).await.expect("events").items);
+    let events = world.api::<Event>("prod").list(&ListParams::default()).await.expect("events");
+    let said = reasons(&events.items);
     for reason in ["Scheduled", "Pulling", "Pulled", "Created", "Started", "Killing", "SuccessfulCreate", "ScalingReplicaSet"] {
         assert!(said.contains(reason), "{reason} in {said:?}");
     }
