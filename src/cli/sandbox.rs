@@ -66,10 +66,14 @@ async fn bare(world: Option<&Path>, environment: &mut Environment, tell: impl Fn
 /// Serves a sandbox until a signal comes. Prints, and writes to `env_file`, what a second terminal needs.
 pub(super) async fn serve(world: Option<&Path>, env_file: Option<&Path>, mut environment: Environment) -> Result<()> {
     let path_before = environment.get("PATH").unwrap_or_default().to_owned();
-    let started = bare(world, &mut environment, |_: &str| {}).await?;
+    let had_helm = Tools::new(environment.settings(), CancellationToken::new()).find("helm").is_some();
+    let started = start(world, &mut environment, &["releases"], print_error).await?;
     let mut lines = String::new();
     for (name, value) in started.env() {
         let _infallible = writeln!(lines, "export {name}={}", shell_word(value));
+    }
+    if let Some(helm) = environment.get("MESHSTEP_HELM").filter(|_| !had_helm) {
+        let _infallible = writeln!(lines, "export MESHSTEP_HELM={}", shell_word(helm));
     }
     if environment.get("PATH") != Some(&path_before) {
         let _infallible = writeln!(lines, "export PATH=\"$PATH\":{}", shell_word(&started.sandbox.tools().display().to_string()));

@@ -18,7 +18,7 @@ use serde_json::json;
 /// How long anything simulated may take in a test on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-pub struct World {
+pub(crate) struct World {
     pub sandbox: Sandbox,
     client: Client,
     /// Holds the sandbox's files.
@@ -27,11 +27,11 @@ pub struct World {
 
 impl World {
     /// A world that comes with the program.
-    pub async fn shipped(name: &str) -> Self {
+    pub(crate) async fn shipped(name: &str) -> Self {
         Self::of(world::shipped(name).expect("a shipped world")).await
     }
 
-    pub async fn of(text: &str) -> Self {
+    pub(crate) async fn of(text: &str) -> Self {
         // the same provider for all tests of the process; only the first one sets it
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let dir = tempfile::tempdir().expect("a folder");
@@ -40,30 +40,30 @@ impl World {
         Self { sandbox, client, _dir: dir }
     }
 
-    pub fn env(&self, key: &str) -> &str {
+    pub(crate) fn env(&self, key: &str) -> &str {
         value(&self.sandbox, key)
     }
 
-    pub fn api<K: Resource<Scope = kube::core::NamespaceResourceScope>>(&self, namespace: &str) -> Api<K>
+    pub(crate) fn api<K: Resource<Scope = kube::core::NamespaceResourceScope>>(&self, namespace: &str) -> Api<K>
     where
         K::DynamicType: Default,
     {
         Api::namespaced(self.client.clone(), namespace)
     }
 
-    pub fn all<K: Resource>(&self) -> Api<K>
+    pub(crate) fn all<K: Resource>(&self) -> Api<K>
     where
         K::DynamicType: Default,
     {
         Api::all(self.client.clone())
     }
 
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         self.client.clone()
     }
 
     /// Asks until there is an answer.
-    pub async fn until<T, F: Future<Output = Option<T>>>(&self, what: &str, ask: impl Fn() -> F) -> T {
+    pub(crate) async fn until<T, F: Future<Output = Option<T>>>(&self, what: &str, ask: impl Fn() -> F) -> T {
         let asking = async {
             loop {
                 if let Some(found) = ask().await {
@@ -78,12 +78,12 @@ impl World {
         }
     }
 
-    pub async fn pods(&self, namespace: &str, labels: &str) -> Vec<Pod> {
+    pub(crate) async fn pods(&self, namespace: &str, labels: &str) -> Vec<Pod> {
         self.api::<Pod>(namespace).list(&ListParams::default().labels(labels)).await.expect("pods").items
     }
 
     /// Waits until a Deployment is wholly rolled out.
-    pub async fn rolled_out(&self, namespace: &str, name: &str) -> Deployment {
+    pub(crate) async fn rolled_out(&self, namespace: &str, name: &str) -> Deployment {
         self.until(&format!("{name} is rolled out"), || async {
             let deployment = self.api::<Deployment>(namespace).get(name).await.ok()?;
             let status = deployment.status.as_ref()?;
@@ -94,24 +94,24 @@ impl World {
         .await
     }
 
-    pub async fn istioctl_output(&self, args: &[&str]) -> std::process::Output {
+    pub(crate) async fn istioctl_output(&self, args: &[&str]) -> std::process::Output {
         let mut command = tokio::process::Command::new(self.sandbox.tools().join("istioctl"));
         command.args(args).envs(self.sandbox.env().iter().map(|(key, value)| (key, value)));
         command.output().await.expect("the stand-in runs")
     }
 
-    pub async fn istioctl(&self, args: &[&str]) -> Option<i32> {
+    pub(crate) async fn istioctl(&self, args: &[&str]) -> Option<i32> {
         self.istioctl_output(args).await.status.code()
     }
 
-    pub async fn aws(&self) -> SdkConfig {
+    pub(crate) async fn aws(&self) -> SdkConfig {
         let credentials = Credentials::new(self.env("AWS_ACCESS_KEY_ID"), self.env("AWS_SECRET_ACCESS_KEY"), None, None, "sandbox");
         let loader = aws_config::defaults(BehaviorVersion::latest()).region(Region::new(self.env("AWS_REGION").to_owned()));
         loader.credentials_provider(credentials).endpoint_url(self.env("AWS_ENDPOINT_URL")).load().await
     }
 
     /// Namespaces, asked with an EKS token instead of the kubeconfig's own.
-    pub async fn with_eks_token(&self) -> Api<Namespace> {
+    pub(crate) async fn with_eks_token(&self) -> Api<Namespace> {
         let mut config = Kubeconfig::read_from(self.env("KUBECONFIG")).expect("a kubeconfig");
         let token = eks_token(self.env("AWS_ACCESS_KEY_ID"), self.env("AWS_SECRET_ACCESS_KEY"));
         config.auth_infos[0].auth_info.as_mut().expect("a user").token = Some(token.into());
@@ -148,7 +148,7 @@ fn eks_token(key: &str, secret: &str) -> String {
 }
 
 /// A Deployment of one container `app` that listens on 8000.
-pub fn deployment(name: &str, image: &str, replicas: i32) -> Deployment {
+pub(crate) fn deployment(name: &str, image: &str, replicas: i32) -> Deployment {
     let object = json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name},
         "spec": {
@@ -161,6 +161,6 @@ pub fn deployment(name: &str, image: &str, replicas: i32) -> Deployment {
     serde_json::from_value(object).expect("a deployment")
 }
 
-pub fn reasons(events: &[Event]) -> BTreeSet<&str> {
+pub(crate) fn reasons(events: &[Event]) -> BTreeSet<&str> {
     events.iter().filter_map(|event| event.reason.as_deref()).collect()
 }
