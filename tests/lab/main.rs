@@ -18,10 +18,10 @@ struct Scenario {
 }
 
 const SCENARIOS: [Scenario; 4] = [
-    Scenario { name: "teams", within: Duration::from_secs(60), run: teams::each_gets_its_load_balancer },
-    Scenario { name: "runbook", within: Duration::from_secs(150), run: runbook::with_helm_4 },
-    Scenario { name: "runbook-helm-3", within: Duration::from_secs(150), run: runbook::with_helm_3 },
-    Scenario { name: "stale-root", within: Duration::from_secs(180), run: stale_root::after_a_reinstall },
+    Scenario { name: "teams", within: Duration::from_secs(90), run: teams::each_gets_its_load_balancer },
+    Scenario { name: "runbook", within: Duration::from_secs(240), run: runbook::with_helm_4 },
+    Scenario { name: "runbook-helm-3", within: Duration::from_secs(240), run: runbook::with_helm_3 },
+    Scenario { name: "stale-root", within: Duration::from_secs(300), run: stale_root::after_a_reinstall },
 ];
 
 fn main() -> ExitCode {

@@ -30,6 +30,7 @@ fn runbook(helm: &str) {
     let before = state(&lab);
     let second = shop.run(&lab, helm, &[]).exits(0);
     println!("   second run {:.1} s", second.took.as_secs_f64());
+    assert!(second.text.contains("nothing changed"), "{}", second.text);
     assert_eq!(before, state(&lab), "the second run changed something:\n{}", second.text);
     shop.assert_answers(&lab);
 }

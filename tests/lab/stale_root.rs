@@ -17,6 +17,12 @@ pub(crate) fn after_a_reinstall() {
     // Everything is made again; the hosts answer 503 until the stale workloads are restarted, each once.
     let cured = shop.run(&lab, "helm", &["--fail-on-repair"]).exits(5);
     println!("   found and repaired in {:.1} s", cured.took.as_secs_f64());
+    for app in 1..=3 {
+        for host in [format!("app{app}.example.com"), format!("app{app}-pre.example.com")] {
+            let seen = format!("GET {host}/ answered 503 by the gateway");
+            assert!(cured.text.contains(&seen), "the incident was not seen at {host}:\n{}", cured.text);
+        }
+    }
     shop.assert_answers(&lab);
     for (workload, generation) in restarts(&lab) {
         let old = before.iter().find(|(name, _)| *name == workload).map(|(_, generation)| *generation);
@@ -25,6 +31,7 @@ pub(crate) fn after_a_reinstall() {
 
     // Nothing is left to repair.
     let quiet = shop.run(&lab, "helm", &["--fail-on-repair"]).exits(0);
+    assert!(quiet.text.contains("nothing changed"), "{}", quiet.text);
     println!("   again {:.1} s", quiet.took.as_secs_f64());
 }
 
