@@ -281,7 +281,8 @@ impl Step<'_> {
             take_ownership: options.take_ownership,
             ..Wanted::default()
         };
-        let permit = Permit { recover_pending: options.recover_pending, new_alb: options.allow_new_alb, team_change: options.allow_team_change };
+        let (recover_pending, new_alb, team_change) = (options.recover_pending, options.allow_new_alb, options.allow_team_change);
+        let permit = Permit { recover_pending, new_alb, team_change, preview: self.ctx.dry_run };
         let plan = plan::plan(helm, self.cluster, &wanted, permit).await?;
         plan.difference.what.iter().for_each(|what| case.output(what));
         if !plan.difference.diff.is_empty() {

@@ -197,7 +197,7 @@ impl<'a> Cure<'a> {
         drop(ticket);
         let names = workloads.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         if self.ctx.dry_run {
-            return Ok(Cured::Would(format!("would restart {names}: {}", judgement.proof.join("; "))));
+            return Ok(Cured::Would(format!("would restart {names}: {}", judgement.in_short())));
         }
         if self.params.when == When::Never {
             let message = format!("{}; a stale certificate of {names} is proven, and `redeploy.when` is never", suspect.fault.message);
@@ -215,12 +215,13 @@ impl<'a> Cure<'a> {
                 None => return Err(self.proven(format!("{workload} was found stale too late to be restarted; run it again"), &judgement)),
             }
         }
-        let Suspect { title, .. } = suspect;
+        case.output(&judgement.proof.join("\n"));
         Ok(Cured::Restarted(format!(
-            "{title} answered {} {}. {}. So the service still had a certificate of a former root; the current root has the key {}. {}.",
+            "{} answered {} {}. {}, so the service still had a certificate of a former root (the current one has the key {}). {}.",
+            suspect.title,
             reply.status,
             origin(reply).words(),
-            judgement.proof.join("; "),
+            judgement.in_short(),
             root.key.short(),
             notes.join("; "),
         )))

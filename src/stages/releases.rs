@@ -96,29 +96,10 @@ fn files_are_there(shared: &Shared, index: usize, release: &Release) -> Result<(
     if !shared.path(&release.chart).join("Chart.yaml").is_file() {
         return Err(missing("the chart", &release.chart, format!("/releases/{index}/chart")).next("`chart` names a folder with a Chart.yaml"));
     }
-    for (n, file) in release.values.iter().enumerate() {
-        let path = shared.path(file);
-        if !path.is_file() {
-            let near = neighbours(&path, file);
-            let fault = missing("a values file", file, format!("/releases/{index}/values/{n}"));
-            return Err(if near.is_empty() { fault } else { fault.next(format!("there are: {near}")) });
-        }
+    match release.values.iter().position(|file| !shared.path(file).is_file()) {
+        Some(n) => Err(missing("a values file", &release.values[n], format!("/releases/{index}/values/{n}"))),
+        None => Ok(()),
     }
-    Ok(())
-}
-
-/// The values files beside a missing one: a team's name is easily mistyped.
-fn neighbours(path: &std::path::Path, file: &str) -> String {
-    let name = |p: &std::path::Path| p.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    let Some(entries) = path.parent().and_then(|folder| std::fs::read_dir(folder).ok()) else { return String::new() };
-    let mut names: Vec<String> = entries.flatten().map(|e| name(&e.path())).filter(|n| n.starts_with("values") && n.ends_with(".yaml")).collect();
-    names.sort();
-    if let Some(nearest) = text::nearest(&name(path), names.iter().map(String::as_str)).map(str::to_owned) {
-        names.retain(|n| *n != nearest);
-        names.insert(0, nearest);
-    }
-    let folder = file.rsplit_once('/').map(|(folder, _)| format!("{folder}/")).unwrap_or_default();
-    names.iter().map(|n| format!("`{folder}{n}`")).collect::<Vec<_>>().join(", ")
 }
 
 async fn one(ctx: &Ctx<Shared>, helm: &Helm, cluster: &Cluster, release: &Release, case: Case) -> Result<Done> {
@@ -133,7 +114,8 @@ async fn one(ctx: &Ctx<Shared>, helm: &Helm, cluster: &Cluster, release: &Releas
         take_ownership: options.take_ownership,
         ..Wanted::default()
     };
-    let permit = Permit { recover_pending: options.recover_pending, new_alb: options.allow_new_alb, team_change: options.allow_team_change };
+    let (recover_pending, new_alb, team_change) = (options.recover_pending, options.allow_new_alb, options.allow_team_change);
+    let permit = Permit { recover_pending, new_alb, team_change, preview: ctx.dry_run };
     case.property("helm.version", helm.version());
     let plan = match plan::plan(helm, cluster, &wanted, permit).await {
         // Before the first run there is neither mesh nor namespace to render against.

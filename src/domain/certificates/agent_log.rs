@@ -37,6 +37,17 @@ const NO_CERTIFICATE: [&str; 6] = [
 /// Words by which it says that it has one again.
 const GOT_CERTIFICATE: [&str; 3] = ["generated new workload certificate", "SDS: PUSH for node", "SDS: PUSH resource=default"];
 
+impl Line {
+    /// What the line says, without what surrounds it: `failed to generate workload certificate … x509: certificate signed by unknown authority`.
+    pub fn essence(&self) -> String {
+        let words = NO_CERTIFICATE.iter().find(|words| self.text.contains(*words));
+        match words {
+            Some(words) if self.text.contains(UNKNOWN_AUTHORITY) => format!("{words} … {UNKNOWN_AUTHORITY}"),
+            _ => crate::base::text::head(&crate::base::text::one_line(&self.text), 300).into_owned(),
+        }
+    }
+}
+
 /// Reads a log. A certificate that was had after a refusal clears it.
 pub fn read(log: &str) -> AgentLog {
     let mut found = AgentLog::default();

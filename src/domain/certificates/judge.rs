@@ -106,6 +106,17 @@ pub struct Judgement {
     pub pods: Vec<String>,
 }
 
+impl Judgement {
+    /// The proofs as one phrase: the first, and how many more there are.
+    pub fn in_short(&self) -> String {
+        match self.proof.as_slice() {
+            [] => String::new(),
+            [one] => one.clone(),
+            [one, rest @ ..] => format!("{one} ({} more like it)", rest.len()),
+        }
+    }
+}
+
 /// Judges.
 pub fn judge(reply: &Reply, evidence: &Evidence) -> Judgement {
     let unknown = |why: &str| Judgement { cause: Cause::Unknown, proof: vec![why.to_owned()], pods: Vec::new() };
@@ -173,7 +184,7 @@ fn by_agent_log(evidence: &Evidence, root: &Root) -> Option<Judgement> {
     if proven.is_empty() {
         return None;
     }
-    let proof = proven.iter().map(|(pod, line)| format!("istio-proxy of {}: {}", pod.name, gist(&line.text))).collect();
+    let proof = proven.iter().map(|(pod, line)| format!("istio-proxy of {} says `{}`", pod.name, line.essence())).collect();
     Some(Judgement { cause: Cause::StaleWorkload, proof, pods: proven.iter().map(|(pod, _)| pod.name.clone()).collect() })
 }
 

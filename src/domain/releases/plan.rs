@@ -21,6 +21,8 @@ pub struct Permit {
     pub recover_pending: bool,
     pub new_alb: bool,
     pub team_change: bool,
+    /// Render what would be installed new, to show it. Without it helm renders only once, when it installs.
+    pub preview: bool,
 }
 
 /// What is to be done with a release.
@@ -84,10 +86,16 @@ impl Applied {
 /// # Errors
 /// `release_pending` (and not allowed or too young to recover), `team_change`, `alb_change`, `release_foreign`, and every fault of helm.
 pub async fn plan(helm: &Helm, cluster: &Cluster, wanted: &Wanted, permit: Permit) -> Result<Plan> {
-    let stored = helm.stored(&wanted.namespace, &wanted.name).await?;
-    let history = if stored.is_some() { helm.history(&wanted.namespace, &wanted.name).await? } else { Vec::new() };
-    let next = decide::next(&wanted.name, stored.as_ref(), &history, Timestamp::now(), wanted.timeout, permit.recover_pending)?;
-    let team_was = stored.as_ref().and_then(|s| memory::team(&history, &s.values));
+    let Some(stored) = helm.stored(&wanted.namespace, &wanted.name).await? else {
+        let difference = if permit.preview { compare::manifests("", &helm.render(wanted).await?.manifest) } else { Difference::default() };
+        return Ok(Plan { stored: None, next: Next::Install, difference, team_was: None });
+    };
+    // Helm renders nothing over a pending release.
+    let render = async { if stored.status.is_pending() { None } else { Some(helm.render(wanted).await) } };
+    let (history, rendered) = tokio::join!(helm.history(&wanted.namespace, &wanted.name), render);
+    let history = history?;
+    let next = decide::next(&wanted.name, Some(&stored), &history, Timestamp::now(), wanted.timeout, permit.recover_pending)?;
+    let team_was = memory::team(&history, &stored.values);
     if let (Some(was), Some(now)) = (&team_was, &wanted.team)
         && was != now
         && !permit.team_change
@@ -96,31 +104,21 @@ pub async fn plan(helm: &Helm, cluster: &Cluster, wanted: &Wanted, permit: Permi
             .next(format!("use the values file of team {was}, or give each team a release and an Ingress of its own"))
             .next("or replace them on purpose with `--allow-team-change`"));
     }
-    if matches!(next, Next::RollBack(_) | Next::Forget(_)) {
-        return Ok(Plan { stored, next, difference: Difference::default(), team_was });
+    let Some(rendered) = rendered else { return Ok(Plan { stored: Some(stored), next, difference: Difference::default(), team_was }) };
+    let rendered = rendered?;
+    let chart = history.iter().find(|r| r.revision == stored.revision).map(|r| r.chart.as_str());
+    let mut difference = compare::difference(&stored, chart, &rendered);
+    if wanted.team.is_some() && team_was != wanted.team {
+        difference.what.push("the team's name is noted".to_owned());
     }
-    let rendered = helm.render(wanted).await?;
-    let mut difference = match (&stored, &next) {
-        (Some(stored), Next::Upgrade | Next::UpgradeIfChanged) => {
-            let chart = history.iter().find(|r| r.revision == stored.revision).map(|r| r.chart.as_str());
-            let mut difference = compare::difference(stored, chart, &rendered);
-            if wanted.team.is_some() && team_was != wanted.team {
-                difference.what.push("the team's name is noted".to_owned());
-            }
-            difference
-        }
-        _ => compare::manifests("", &rendered.manifest),
-    };
-    if let Some(stored) = &stored {
-        let old = compare::objects(&stored.manifest);
-        if !permit.new_alb {
-            refuse_alb_move(cluster, wanted, &old, &compare::objects(&rendered.manifest)).await?;
-        }
-        if next == Next::UpgradeIfChanged && difference.is_empty() {
-            difference.what = missing(cluster, wanted, old).await?;
-        }
+    let old = compare::objects(&stored.manifest);
+    if !permit.new_alb && next != Next::Install {
+        refuse_alb_move(cluster, wanted, &old, &compare::objects(&rendered.manifest)).await?;
     }
-    Ok(Plan { stored, next, difference, team_was })
+    if next == Next::UpgradeIfChanged && difference.is_empty() {
+        difference.what = missing(cluster, wanted, old).await?;
+    }
+    Ok(Plan { stored: Some(stored), next, difference, team_was })
 }
 
 /// Does what the plan says.

@@ -59,11 +59,4 @@ impl Direct {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_hosts_file_may_hold_comments() {
-        assert_eq!(hosts_of("a.example\n\n# no\n b.example # yes\r\n"), ["a.example", "b.example"]);
-    }
-}
+mod tests;
