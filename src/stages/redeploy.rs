@@ -336,8 +336,7 @@ impl<'a> Cure<'a> {
         let success = follower.finish(self.limit(service), &hear).await?;
         success.warnings.iter().for_each(|w| case.warn(w));
         self.still_stale(cluster, workload, service, root).await?;
-        let note = format!("{done}, {}", success.note);
-        Ok(Done::changed(note.clone(), note))
+        Ok(Done::changed(success.note.clone(), format!("{done}, {}", success.note)))
     }
 
     fn limit(&self, service: &str) -> Duration {

@@ -143,13 +143,13 @@ impl<'a> Talk<'a> {
             self.case.output(&lines);
         }
         result.map_err(|fault| {
+            // A fault with other words than the last answer's is not about how often it was asked.
+            let is_answer = history.last.as_ref().is_some_and(|last| last.message == fault.message);
             let message = match history.attempts {
-                0 | 1 => fault.message.clone(),
-                n => format!("{} after {n} attempts in {}", fault.message, text::seconds(took)),
+                n if n > 1 && is_answer => format!("{} after {n} attempts in {}", fault.message, text::seconds(took)),
+                _ => fault.message.clone(),
             };
-            let steps = fault.next_steps();
-            let fault = Fault { message, next: steps, ..fault }.evidence("attempts", lines);
-            fault.next(format!("see it yourself: `{}`", self.asker.curl(self.question)))
+            Fault { message, ..fault }.evidence("attempts", lines)
         })
     }
 }

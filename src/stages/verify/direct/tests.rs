@@ -85,11 +85,17 @@ async fn a_wrong_answer_fails_with_its_history_and_the_command() {
     let server = MockServer::start().await;
     let gateway = ResponseTemplate::new(503).insert_header("server", "istio-envoy").set_body_string("no healthy upstream");
     Mock::given(any()).respond_with(gateway).mount(&server).await;
-    let ends = run(&server, |d| (d.timeout, d.status) = (Duration::from_millis(700), None)).await;
+    let ends = run(&server, |d| (d.timeout, d.status) = (Duration::from_millis(1200), None)).await;
     let fault = ends[0].outcome.fault().expect("a fault");
     assert_eq!(fault.code, Code::NoHealthyUpstream);
-    assert!(fault.message.starts_with("got 503 by the gateway: it has no healthy pod to send to after 2 attempts in"), "{}", fault.message);
-    assert!(fault.next.last().is_some_and(|step| step.contains("curl -sS -i --connect-to app1.public.domain:80:127.0.0.1:")), "{:?}", fault.next);
+    let attempts = property(&ends[0], "attempts").expect("attempts");
+    assert!(
+        fault.message.starts_with(&format!("got 503 by the gateway: it has no healthy pod to send to after {attempts} attempts in")),
+        "{}",
+        fault.message
+    );
+    assert!(fault.evidence.iter().any(|e| e.title == "attempts" && e.text.starts_with("after ")), "{fault:?}");
+    assert!(property(&ends[0], "curl").is_some_and(|c| c.starts_with("curl -sS -i --connect-to app1.public.domain:80:127.0.0.1:")), "{ends:?}");
 }
 
 #[tokio::test]
