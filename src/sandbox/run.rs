@@ -134,11 +134,13 @@ fn options(sim: &Arc<Sim>, admin_token: &str) -> Result<Options, String> {
         let user = auth::authenticate(&world, &token, given, SystemTime::now()).ok()?;
         Some(User { name: user.name, uid: user.uid, groups: user.groups })
     };
+    let for_rights = Arc::clone(&sim.world);
     let for_logs = Arc::clone(sim);
     let for_forward = Arc::clone(sim);
     Ok(Options {
         version: format!("v{}.2", sim.world.cluster.version),
         authenticate: Arc::new(authenticate),
+        authorize: Arc::new(move |seen| allowed(&for_rights, seen)),
         logs: Arc::new(move |request| logs(&for_logs, request)),
         forward: Arc::new(move |namespace, pod, port| {
             let opened = gateway::forward(&for_forward, namespace, pod, port);
@@ -147,6 +149,16 @@ fn options(sim: &Arc<Sim>, admin_token: &str) -> Result<Options, String> {
         faults: faults(&sim.world.api)?,
         ..Options::default()
     })
+}
+
+/// Whether the world lets the EKS identity make a call.
+fn allowed(world: &World, seen: &Seen) -> bool {
+    let resource = if seen.subresource.is_empty() { seen.resource.clone() } else { format!("{}/{}", seen.resource, seen.subresource) };
+    let holds = |wanted: &Option<String>, given: &str| wanted.as_deref().is_none_or(|wanted| wanted == given);
+    let ours = seen.user.as_ref().is_some_and(|user| user.name == world.access.arn);
+    let hit =
+        |denied: &world::Denied| holds(&denied.verb, &seen.verb) && holds(&denied.resource, &resource) && holds(&denied.namespace, &seen.namespace);
+    !(ours && !resource.is_empty() && world.access.denied.iter().any(hit))
 }
 
 fn logs(sim: &Sim, request: &LogRequest) -> Result<Log, Status> {

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use duration::Time;
-pub use faults::{ApiFault, AwsFault, LoadBalancerOutcome, Named, TargetOutcome, TokenPolicy};
+pub use faults::{ApiFault, AwsFault, Denied, LoadBalancerOutcome, Named, TargetOutcome, TokenPolicy};
 pub use pods::wild;
 pub use pods::{AppScript, CertificateScript, PodMatch, PodScript, PodState, PodStep, RootAge};
 
@@ -105,6 +105,8 @@ pub struct Access {
     /// The identity behind the access key.
     pub arn: String,
     pub groups: Vec<String>,
+    /// What the identity may not do in the cluster; the kubeconfig's own token may do everything.
+    pub denied: Vec<Denied>,
 }
 
 impl Default for Access {
@@ -115,6 +117,7 @@ impl Default for Access {
             secret_key: "sandbox-secret-key-that-opens-nothing-real".to_owned(),
             arn: "arn:aws:sts::123456789012:assumed-role/ci/sandbox".to_owned(),
             groups: vec!["system:masters".to_owned()],
+            denied: Vec::new(),
         }
     }
 }

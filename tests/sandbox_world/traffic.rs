@@ -5,7 +5,7 @@ use aws_sdk_elasticloadbalancingv2 as elb;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Event, Pod, Service};
 use k8s_openapi::api::networking::v1::Ingress;
-use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, LogParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
@@ -91,6 +91,12 @@ async fn targets(world: &World) -> Vec<(String, Option<String>)> {
     states.map(|h| (h.state().map(|s| s.as_str().to_owned()).unwrap_or_default(), h.reason().map(|r| r.as_str().to_owned()))).collect()
 }
 
+/// Whether both nodes are registered and each is as asked.
+async fn both(world: &World, holds: impl Fn(&(String, Option<String>)) -> bool) -> Option<()> {
+    let targets = targets(world).await;
+    (targets.len() == 2 && targets.iter().all(holds)).then_some(())
+}
+
 async fn answers_200(world: &World) {
     world.until("200", || async { get(world, "web.public.domain").await.filter(|(status, ..)| *status == 200).map(drop) }).await;
 }
@@ -121,8 +127,7 @@ async fn an_ingress_becomes_a_load_balancer_and_goes_again() {
     world.until("active", || async { state().await.filter(|state| state == "active") }).await;
     world.until("a DNS record", || async { resolves(&world, &name).then_some(()) }).await;
     assert!(!resolves(&world, "nosuch.example"));
-    world.until("healthy targets", || async { targets(&world).await.iter().all(|(state, _)| state == "healthy").then_some(()) }).await;
-    assert_eq!(targets(&world).await.len(), 2, "one for each node");
+    world.until("healthy targets", || both(&world, |(state, _)| state == "healthy")).await;
     answers_200(&world).await;
     assert_eq!(get(&world, "web.public.domain").await, Some((200, "istio-envoy".to_owned(), "ok web prod\n".to_owned())));
     assert_eq!(get(&world, "other.public.domain").await, Some((404, "istio-envoy".to_owned(), String::new())));
@@ -201,11 +206,8 @@ async fn a_failed_load_balancer_never_serves_and_says_why() {
 async fn blocked_targets_time_out_and_a_gateway_without_pods_gives_502() {
     let world = World::of(&format!("{MESHED}\naws: {{targets: {{blocked: true}}}}\n")).await;
     publish(&world, json!({})).await;
-    world
-        .until("Target.Timeout", || async {
-            targets(&world).await.iter().all(|t| *t == ("unhealthy".to_owned(), Some("Target.Timeout".to_owned()))).then_some(())
-        })
-        .await;
+    world.until("Target.Timeout", || both(&world, |target| *target == ("unhealthy".to_owned(), Some("Target.Timeout".to_owned())))).await;
+    assert_eq!(get(&world, "web.public.domain").await.map(|(status, server, _)| (status, server)), Some((504, "awselb/2.0".to_owned())));
 
     let world = World::of(MESHED).await;
     publish(&world, json!({})).await;
@@ -217,23 +219,29 @@ async fn blocked_targets_time_out_and_a_gateway_without_pods_gives_502() {
             get(&world, "web.public.domain").await.filter(|(status, server, _)| *status == 502 && server == "awselb/2.0").map(drop)
         })
         .await;
-    world
-        .until("FailedHealthChecks", || async {
-            targets(&world).await.iter().all(|(_, reason)| reason.as_deref() == Some("Target.FailedHealthChecks")).then_some(())
-        })
-        .await;
+    world.until("FailedHealthChecks", || both(&world, |(_, reason)| reason.as_deref() == Some("Target.FailedHealthChecks"))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stale_certificate_is_seen_and_cured_by_a_restart() {
+async fn a_stale_certificate_is_seen_proven_and_cured_by_a_restart() {
     let stale = "certificates: [{match: {workload: web}, root: former}]";
     let world = World::of(&format!("{MESHED}{stale}\n").replace("istio: {installed: {}}", "istio: {envoy: 1.36.4, installed: {}}")).await;
     publish(&world, json!({})).await;
     let body = world
-        .until("503", || async { get(&world, "web.public.domain").await.filter(|(status, server, _)| *status == 503 && server == "istio-envoy") })
-        .await
-        .2;
+        .until("503 of a ready pod", || async {
+            let (status, server, body) = get(&world, "web.public.domain").await?;
+            (status == 503 && server == "istio-envoy" && body != "no healthy upstream").then_some(body)
+        })
+        .await;
     assert!(body.contains("TLS_error:|268435581:SSL routines:OPENSSL_internal:CERTIFICATE_VERIFY_FAILED"), "{body}");
+    let pod = world.pods("prod", "app=web").await.remove(0).name_any();
+    let params = LogParams { container: Some("istio-proxy".to_owned()), ..LogParams::default() };
+    let log = world.api::<Pod>("prod").logs(&pod, &params).await.expect("a log");
+    assert!(
+        log.lines()
+            .any(|line| line.contains("failed to generate workload certificate") && line.contains("x509: certificate signed by unknown authority")),
+        "{log}"
+    );
     world.api::<Deployment>("prod").restart("web").await.expect("restarted");
     answers_200(&world).await;
 }

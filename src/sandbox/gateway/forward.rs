@@ -14,6 +14,7 @@ use tokio::io::DuplexStream;
 use super::app::{self, Refused, Reply};
 use super::listen::response;
 use crate::sandbox::controllers::PODS;
+use crate::sandbox::istio;
 use crate::sandbox::sim::Sim;
 use crate::sandbox::store::meta::{label, list, text};
 
@@ -56,6 +57,7 @@ async fn respond(sim: &Sim, pod: &Value, port: u16, request: &Request<Incoming>)
     let reply = match port {
         15021 | 15000 if path == "/healthz/ready" || path == "/ready" => Reply::new(200, "text/plain", if port == 15000 { "LIVE\n" } else { "" }),
         15000 | 15021 => Reply::empty(404),
+        15014 if path == "/version" => Reply::new(200, "text/plain", format!("{}-sandbox-Clean", istio::installed_version(sim).unwrap_or_default())),
         _ => app::answer(sim, pod, port, path).unwrap_or_else(|Refused| Reply::empty(503)),
     };
     tokio::time::sleep(reply.delay).await;

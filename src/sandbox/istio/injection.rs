@@ -67,7 +67,7 @@ fn selected(namespace: &Value, pod: &Value) -> bool {
 }
 
 /// The version that is installed, read from istiod's image.
-pub(super) fn installed_version(sim: &Sim) -> Option<String> {
+pub(in crate::sandbox) fn installed_version(sim: &Sim) -> Option<String> {
     let istiod = sim.store.get("deployments.apps", SYSTEM, "istiod")?;
     let image = text(list(&istiod, "/spec/template/spec/containers").first()?, "/image").to_owned();
     image.rsplit_once(':').map(|(_, tag)| tag.to_owned())

@@ -15,6 +15,7 @@ pub(super) use container::{Container, Kind};
 
 use super::controllers::events::{self, KUBELET, Note};
 use super::controllers::{NODES, PODS};
+use super::istio;
 use super::sim::{Sim, sooner};
 use super::store::Deletion;
 use super::store::meta::{deleting, label, list, name, namespace, text, uid, version};
@@ -155,6 +156,7 @@ fn one(sim: &Sim, pod: &Value) -> Option<Instant> {
     } else {
         Some(life.look_again)
     };
+    late_root(sim, pod);
     let status = status::of(sim, pod, &life);
     life.seen = version(pod);
     life.next = next;
@@ -171,7 +173,7 @@ fn one(sim: &Sim, pod: &Value) -> Option<Instant> {
 }
 
 fn begin(sim: &Sim, pod: &Value, script: Option<&PodScript>) {
-    let root = super::istio::root_for(sim, pod);
+    let root = istio::root_for(sim, pod);
     let zone = sim
         .store
         .get(NODES, "", text(pod, "/spec/nodeName"))
@@ -194,6 +196,14 @@ fn begin(sim: &Sim, pod: &Value, script: Option<&PodScript>) {
         kubelet.roots.insert(uid(pod).to_owned(), root);
     }
     kubelet.lives.insert(uid(pod).to_owned(), Arc::new(Mutex::new(life)));
+}
+
+/// A sidecar that started without istiod gets its certificate as soon as there is one.
+fn late_root(sim: &Sim, pod: &Value) {
+    let missing = sim.kubelet().root(uid(pod)).is_none();
+    if let Some(root) = missing.then(|| istio::root_for(sim, pod)).flatten() {
+        sim.kubelet().roots.insert(uid(pod).to_owned(), root);
+    }
 }
 
 /// Sets the pod up: volumes and the sandbox. `false` while that fails.
@@ -254,12 +264,11 @@ pub(super) fn locked(life: &Mutex<Life>) -> MutexGuard<'_, Life> {
     life.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Writes into a running container's log.
-pub(super) fn write_log(sim: &Sim, pod_uid: &str, container: &str, at: jiff::Timestamp, lines: Vec<String>) {
-    let life = sim.kubelet().life(pod_uid);
-    if let Some(life) = life
-        && let Some(container) = locked(&life).containers.iter_mut().find(|c| c.name == container)
-    {
-        container.log.write(at, lines);
-    }
+/// Writes into a running container's log; `false` when it does not run.
+pub(super) fn write_log(sim: &Sim, pod_uid: &str, container: &str, at: jiff::Timestamp, lines: Vec<String>) -> bool {
+    let Some(life) = sim.kubelet().life(pod_uid) else { return false };
+    let mut life = locked(&life);
+    let Some(container) = life.containers.iter_mut().find(|c| c.name == container && c.running()) else { return false };
+    container.log.write(at, lines);
+    true
 }

@@ -31,10 +31,20 @@ pub struct ApiFault {
     pub delay: Time,
     /// The HTTP status to answer with; without it only the delay counts.
     pub status: Option<u16>,
-    pub reason: Option<String>,
     pub message: Option<String>,
     /// Close the connection without an answer.
     pub hangup: bool,
+}
+
+/// Calls of the API server that EKS users may not make: 403. Absent fields mean all.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Denied {
+    /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`.
+    pub verb: Option<String>,
+    /// The plural, with its subresource if there is one: `pods`, `pods/log`.
+    pub resource: Option<String>,
+    pub namespace: Option<String>,
 }
 
 /// A fault of an AWS call.
