@@ -41,8 +41,7 @@ async fn run(server: &MockServer, change: impl FnOnce(&mut Direct)) -> Vec<CaseE
     };
     change(&mut direct);
     direct.run(&record, &http).await;
-    let ends = heard.0.lock().expect("lock").clone();
-    ends
+    heard.0.lock().expect("lock").clone()
 }
 
 fn property<'a>(end: &'a CaseEnd, name: &str) -> Option<&'a str> {
