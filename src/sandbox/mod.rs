@@ -9,6 +9,7 @@ mod gateway;
 mod istio;
 mod kubelet;
 mod lbc;
+mod outside;
 pub mod pki;
 mod run;
 mod schema;

@@ -17,7 +17,7 @@ use super::sim::Sim;
 use super::store::meta::{self, suffix};
 use super::store::{Status, Store, User};
 use super::world::{self, ApiFault, World};
-use super::{auth, aws, controllers, dns, gateway, kubelet, seed, tool};
+use super::{auth, aws, controllers, dns, gateway, kubelet, outside, seed, tool};
 
 /// A running sandbox. Dropping it stops it.
 pub struct Sandbox {
@@ -95,6 +95,9 @@ pub async fn start_with_tool(world_yaml: &str, dir: &Path, program: &Path) -> Re
     let tls = authority.server(&names, &["h2", "http/1.1"])?;
     let (ports, listeners) = gateway::serve(&sim, TlsAcceptor::from(Arc::new(tls)))?;
     tasks.extend(listeners);
+    let tls = authority.server(&outside::HOSTS, &["http/1.1"])?;
+    let (proxy, task) = outside::serve(TlsAcceptor::from(Arc::new(tls)), &world.istio.version).await?;
+    tasks.push(task);
 
     let write = |name: &str, text: &str| -> Result<String, String> {
         let path = dir.join(name);
@@ -106,7 +109,8 @@ pub async fn start_with_tool(world_yaml: &str, dir: &Path, program: &Path) -> Re
     let ca = write("public-ca.pem", authority.pem())?;
     let tools = tool::write(dir, program)?;
     let connect = format!(":80:127.0.0.1:{},:443:127.0.0.1:{}", ports.http, ports.https);
-    let environment = environment(&world, &kubeconfig, aws_address, dns_address, &connect, &ca, &tools);
+    let mut environment = environment(&world, &kubeconfig, aws_address, dns_address, &connect, &ca, &tools);
+    environment.extend(ways_out(proxy, &ca, dir));
     Ok(Sandbox { environment, tools, tasks, server: Some(server) })
 }
 
@@ -121,9 +125,21 @@ fn environment(world: &World, kubeconfig: &str, aws: SocketAddr, dns: SocketAddr
         ("MESHSTEP_DNS", dns.to_string()),
         ("MESHSTEP_CONNECT_TO", connect.to_owned()),
         ("MESHSTEP_CACERT", ca.to_owned()),
-        ("NO_PROXY", "127.0.0.1,localhost".to_owned()),
         ("MESHSTEP_SANDBOX_TOOLS", tools.display().to_string()),
         ("MESHSTEP_SANDBOX_ISTIO_VERSION", world.istio.version.clone()),
+    ];
+    pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+/// What keeps tools inside: the proxy, its authority, and folders in the place of the user's own for what helm remembers.
+fn ways_out(proxy: SocketAddr, ca: &str, dir: &Path) -> Vec<(String, String)> {
+    let file = |name: &str| dir.join(name).display().to_string();
+    let pairs = [
+        ("HTTPS_PROXY", format!("http://{proxy}")),
+        ("NO_PROXY", "127.0.0.1,localhost".to_owned()),
+        ("SSL_CERT_FILE", ca.to_owned()),
+        ("HELM_CACHE_HOME", file("helm-cache")),
+        ("HELM_CONFIG_HOME", file("helm-config")),
     ];
     pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
