@@ -239,7 +239,7 @@ impl Console {
     }
 }
 
-/// `12 cases in 41 s: 1 failed, 11 unchanged`
+/// `12 cases in 41 s: 1 failed, 11 ok`
 fn counts_line(counts: Counts, duration: Duration) -> String {
     let cases = format!("{} in {}", count(counts.cases, "case"), seconds(duration));
     if counts.cases == 0 { cases } else { format!("{cases}: {}", counts.words()) }

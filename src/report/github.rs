@@ -133,7 +133,7 @@ pub fn step_summary(run: &RunSummary, exit: u8, budget: usize) -> String {
     rows(&mut text, &warned, "Warnings", room, &mut left_out);
     let rest = run.own().filter(|case| matches!(case.verdict(), Verdict::Unchanged | Verdict::Skipped));
     let rest: Vec<String> = rest.map(case_row).collect();
-    let summary = format!("<details><summary>{} unchanged or skipped</summary>\n\n", rest.len());
+    let summary = format!("<details><summary>{} ok or skipped</summary>\n\n", rest.len());
     if !rest.is_empty() && text.len() + summary.len() < room {
         text.push_str(&summary);
         rows(&mut text, &rest, "", room, &mut left_out);

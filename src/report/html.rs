@@ -67,7 +67,7 @@ fn filters(out: &mut String, counts: Counts) {
         ("failed", "failed", counts.failed + counts.errors),
         ("repaired", "repaired", counts.repaired),
         ("changed", "changed", counts.changed + counts.would_change),
-        ("unchanged", "unchanged", counts.unchanged),
+        ("unchanged", "ok", counts.unchanged),
         ("skipped", "skipped", counts.skipped),
         ("warned", "warnings", counts.warnings),
     ];
@@ -105,7 +105,7 @@ fn words(verdict: Verdict) -> (&'static str, &'static str) {
         Verdict::Repaired => ("repaired", "repaired"),
         Verdict::WouldChange => ("would", "would change"),
         Verdict::Changed => ("changed", "changed"),
-        Verdict::Unchanged => ("unchanged", "unchanged"),
+        Verdict::Unchanged => ("unchanged", "ok"),
         Verdict::Skipped => ("skipped", "skipped"),
     }
 }

@@ -337,7 +337,7 @@ impl Counts {
         counts
     }
 
-    /// `1 failed, 9 unchanged, 2 changed`: the worst first, nothing that is zero.
+    /// `1 failed, 2 changed, 9 ok`: the worst first, nothing that is zero.
     pub fn words(&self) -> String {
         let parts = [
             (self.failed, "failed"),
@@ -345,7 +345,7 @@ impl Counts {
             (self.repaired, "repaired"),
             (self.changed, "changed"),
             (self.would_change, "would change"),
-            (self.unchanged, "unchanged"),
+            (self.unchanged, "ok"),
             (self.skipped, "skipped"),
         ];
         let mut words: Vec<String> = parts.iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!("{n} {word}")).collect();

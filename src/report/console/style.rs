@@ -81,7 +81,7 @@ pub(super) fn mark(verdict: Verdict) -> (&'static str, &'static str, Paint) {
         Verdict::Repaired => ("↻", "repaired", Paint::Warn),
         Verdict::WouldChange => ("~", "would change", Paint::Change),
         Verdict::Changed => ("✓", "changed", Paint::Change),
-        Verdict::Unchanged => ("✓", "unchanged", Paint::Good),
+        Verdict::Unchanged => ("✓", "ok", Paint::Good),
         Verdict::Skipped => ("-", "skipped", Paint::Dim),
     }
 }

@@ -148,7 +148,7 @@ pub(in crate::report) fn attempt_lines(attempts: &[Attempt]) -> Vec<(usize, Stri
 /// The verdict in one line, as every report words it.
 pub fn verdict_line(outcome: &Outcome) -> String {
     let (word, text) = match outcome {
-        Outcome::Passed { change: Change::None, note } => ("unchanged", note.as_str()),
+        Outcome::Passed { change: Change::None, note } => ("ok", note.as_str()),
         Outcome::Passed { change: Change::Changed, note } => ("changed", note.as_str()),
         Outcome::Passed { change: Change::WouldChange, note } => ("would change", note.as_str()),
         Outcome::Repaired { story } => ("repaired", story.as_str()),

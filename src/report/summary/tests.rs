@@ -22,7 +22,7 @@ fn one(outcome: Option<Code>, name: &str) -> Vec<Stamped> {
 fn counts_and_the_order_of_failures() {
     let run = RunSummary::of(&played::all());
     let counts = Counts::of(run.own());
-    assert_eq!(counts.words(), "3 failed, 1 not carried out, 1 repaired, 3 changed, 4 unchanged, 2 skipped, 1 warning");
+    assert_eq!(counts.words(), "3 failed, 1 not carried out, 1 repaired, 3 changed, 4 ok, 2 skipped, 1 warning");
     let worst: Vec<&str> = worst_first(run.own()).iter().map(|(_, fault)| fault.code.info().name).collect();
     assert_eq!(worst, ["image_not_found", "http_status", "forbidden", "ingress_timeout"]);
     assert_eq!((run.exit, run.overall_exit()), (Some(5), 5));
