@@ -22,12 +22,15 @@ use self::capture::{Captured, capture};
 use crate::base::codes::Code;
 use crate::base::fault::{Fault, Result};
 use crate::base::{secrets, text};
+use crate::clients::kube;
 use crate::clients::settings::Settings;
 
 /// How long a child may take to end after SIGTERM before it is killed.
 const GRACE: Duration = Duration::from_secs(6);
 /// How long output may still come after the child has ended (a grandchild can hold the pipe).
 const DRAIN: Duration = Duration::from_secs(2);
+/// In how many of its last lines a tool says what ended it.
+const LAST_WORDS: usize = 5;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(120);
 /// What is kept of each stream: its last bytes.
 const CAP: usize = 16 * 1024 * 1024;
@@ -188,7 +191,12 @@ impl Finished {
     pub fn fault(&self) -> Fault {
         let tool = self.command.split(' ').next().unwrap_or_default();
         let said = if self.stderr.trim().is_empty() { secrets::redact(&self.stdout).into_owned() } else { self.stderr.clone() };
-        let last = text::strip_ansi(&said).lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or("it said nothing").to_owned();
+        let plain = text::strip_ansi(&said);
+        // What it was refused on the way matters only in its last words: tools also ask for what they can do without.
+        if let Some(fault) = kube::refused(&text::tail_lines(plain.trim(), LAST_WORDS), &format!("`{tool}` failed ({})", self.status)) {
+            return fault.evidence("command", self.command.clone()).evidence("its last lines", self.shown(40));
+        }
+        let last = plain.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or("it said nothing").to_owned();
         Fault::new(Code::ToolFailed, format!("`{tool}` failed ({}): {}", self.status, text::head(&last, 400)))
             .evidence("command", self.command.clone())
             .evidence("its last lines", self.shown(40))

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::join_all;
+use k8s_openapi::api::core::v1::Namespace;
 
 use crate::base::codes::Code;
 use crate::base::fault::{Fault, Result};
 use crate::base::text;
 use crate::clients::kube::{Cluster, Right};
 use crate::clients::tools::{Call, Tools};
+use crate::domain::mesh::look;
 use crate::domain::prerequisites::{self, TOOLS, Tool, Version};
 use crate::engine::record::Done;
 use crate::engine::{Ctx, Readiness, Stage};
@@ -48,7 +50,7 @@ impl Stage<Shared> for Doctor {
             .filter(|(_, rights)| !rights.is_empty())
             .collect();
         match cluster {
-            Some(cluster) => ask_rights(ctx, &cluster, &needed).await,
+            Some(cluster) => ask_rights(ctx, &cluster, &needed, stages.contains(&"mesh")).await,
             None => needed.iter().for_each(|(stage, _)| ctx.record.case(rights_case(stage)).skip("needs the cluster")),
         }
         Ok(())
@@ -134,17 +136,32 @@ fn rights_case(stage: &str) -> String {
 }
 
 /// Asks once for all stages together; each stage's verdict is a case.
-async fn ask_rights(ctx: &Ctx<Shared>, cluster: &Cluster, needed: &[(&str, Vec<Right>)]) {
-    let all: BTreeSet<Right> = needed.iter().flat_map(|(_, rights)| rights).cloned().collect();
+async fn ask_rights(ctx: &Ctx<Shared>, cluster: &Cluster, needed: &[(&str, Vec<Right>)], mesh: bool) {
+    let installing = if mesh { rights::installing(&ctx.shared.pipeline) } else { Vec::new() };
+    let all: BTreeSet<Right> = needed.iter().flat_map(|(_, rights)| rights).chain(&installing).cloned().collect();
     let denied = match denied(cluster, all.into_iter().collect()).await {
         Ok(denied) => denied,
         Err(fault) => return ctx.record.case("rights").fail(fault),
     };
+    let missing = |rights: &[Right]| rights.iter().filter(|right| denied.contains(right)).cloned().collect::<Vec<_>>();
     for (stage, rights) in needed {
-        let denied = &denied;
-        let judged = ctx.record.case(rights_case(stage)).run(|_| async move {
-            let missing: Vec<&Right> = rights.iter().filter(|right| denied.contains(right)).collect();
+        let judged = ctx.record.case(rights_case(stage)).run(|_| async {
+            let missing = missing(rights);
             if missing.is_empty() { Ok(Done::unchanged((), text::count(rights.len(), "right"))) } else { Err(lacking(stage, &missing)) }
+        });
+        judged.await;
+    }
+    if !installing.is_empty() {
+        let judged = ctx.record.case("rights to install Istio").run(|_| async {
+            let missing = missing(&installing);
+            if missing.is_empty() {
+                return Ok(Done::unchanged((), text::count(installing.len(), "right")));
+            }
+            // Who only deploys into a mesh that others keep does not need them.
+            if look::found(cluster).await.is_ok_and(|found| !found.planes.is_empty()) {
+                return Ok(Done::Skipped("this identity has them not, and Istio is installed already".to_owned()));
+            }
+            Err(lacking("mesh", &missing))
         });
         judged.await;
     }
@@ -153,10 +170,21 @@ async fn ask_rights(ctx: &Ctx<Shared>, cluster: &Cluster, needed: &[(&str, Vec<R
 /// One question settles it for an administrator; only others are asked one by one.
 async fn denied(cluster: &Cluster, rights: Vec<Right>) -> Result<Vec<Right>> {
     let everything = Right { verb: "*".to_owned(), group: "*".to_owned(), resource: "*".to_owned(), ..Right::default() };
-    if cluster.denied(&[everything]).await?.is_empty() { Ok(Vec::new()) } else { cluster.denied(&rights).await }
+    if cluster.denied(&[everything]).await?.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut denied = Vec::new();
+    for right in cluster.denied(&rights).await? {
+        // To make a namespace is needed only where there is none.
+        let make = right.verb == "create" && right.resource == "namespaces";
+        if !make || !matches!(cluster.get::<Namespace>("", &right.name).await, Ok(Some(_))) {
+            denied.push(right);
+        }
+    }
+    Ok(denied)
 }
 
-fn lacking(stage: &str, missing: &[&Right]) -> Fault {
+fn lacking(stage: &str, missing: &[Right]) -> Fault {
     let first = missing.first().map(ToString::to_string).unwrap_or_default();
     let more = if missing.len() > 1 { format!(" and {} more", missing.len() - 1) } else { String::new() };
     let rules: BTreeSet<String> = missing.iter().map(|right| format!("in {}: {}", right.role(), right.rule())).collect();

@@ -18,6 +18,7 @@ use crate::base::place::Place;
 use crate::base::wait::{self, Patience, Poll};
 use crate::clients::kube::{Applied, Cluster};
 use crate::clients::tools::{Call, Finished};
+use crate::domain::certificates::gather::CONFIG_MAP as ROOT;
 use crate::domain::mesh::decide::{self, Decision, Wanted};
 use crate::domain::mesh::labels::{self, Step};
 use crate::domain::mesh::ready::{self, SYSTEM};
@@ -33,8 +34,6 @@ const WEBHOOK_WITHIN: Duration = Duration::from_secs(60);
 /// istiod rewrites the root in all namespaces some seconds after it leads.
 const ROOT_WITHIN: Duration = Duration::from_secs(60);
 const HELM_REPO_WITHIN: Duration = Duration::from_secs(60);
-/// The ConfigMap that istiod writes into each namespace.
-const ROOT: &str = "istio-ca-root-cert";
 
 /// `mesh:`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -192,7 +191,10 @@ impl Run<'_> {
             let selector = format!("kubernetes.io/service-name={}", hook.service);
             let nudge = cluster.watch::<EndpointSlice>(&hook.namespace, &selector);
             let look = || async {
-                let slices: Vec<EndpointSlice> = cluster.list(&hook.namespace, &selector).await?;
+                let slices: Vec<EndpointSlice> = match cluster.list(&hook.namespace, &selector).await {
+                    Err(fault) if fault.code == Code::Forbidden => return Ok(Poll::Ready(())),
+                    slices => slices?,
+                };
                 let mut endpoints = slices.iter().flat_map(|s| s.endpoints.iter().flatten());
                 let any = endpoints.any(|e| e.conditions.as_ref().and_then(|c| c.ready).unwrap_or(true));
                 Ok(if any { Poll::Ready(()) } else { Poll::NotYet(format!("service {} in {} has no ready pod", hook.service, hook.namespace)) })
@@ -404,7 +406,7 @@ impl Run<'_> {
         let cluster = &self.cluster;
         let case = self.ctx.record.case(format!("root certificate {namespace}")).place(self.place(&format!("/mesh/inject/{index}")));
         case.run(|case| async move {
-            let nudge = cluster.watch::<ConfigMap>(namespace, "");
+            let nudge = cluster.watch_one::<ConfigMap>(namespace, ROOT);
             let look = || async {
                 let mesh: Option<ConfigMap> = cluster.get(SYSTEM, ROOT).await?;
                 let here: Option<ConfigMap> = cluster.get(namespace, ROOT).await?;

@@ -3,37 +3,80 @@
 use std::collections::BTreeSet;
 
 use crate::clients::kube::Right;
-use crate::stages::deploy::{Service, ServiceNamespace};
-use crate::stages::mesh::InjectNamespace;
-use crate::stages::{Filters, Pipeline, connect};
+use crate::domain::certificates::gather::CONFIG_MAP as ROOT;
+use crate::domain::mesh::decide::MEMORY;
+pub use crate::stages::Filters;
+use crate::stages::deploy::Service;
+use crate::stages::{Pipeline, connect};
 
 const ISTIO: &str = "istio-system";
 
-/// What helm does with its own records, and with every object of a chart.
-const HELM: [&str; 6] = ["get secrets", "list secrets", "create secrets", "update secrets", "patch secrets", "delete secrets"];
+/// What helm does with its own records: a release has ten at most, then the oldest goes.
+const HELM: [&str; 5] = ["get secrets", "list secrets", "create secrets", "update secrets", "delete secrets"];
 
 /// What an object of a manifest or chart takes: read, created, changed.
 const MANAGE: [&str; 3] = ["get", "create", "patch"];
 
+const NAMESPACES: &str = "namespaces";
+const CONFIG_MAPS: &str = "configmaps";
+const INJECTORS: &str = "list mutatingwebhookconfigurations.admissionregistration.k8s.io";
+/// What istioctl makes for istiod, by name: whoever may write these roles and bind them is as good as an administrator.
+const ISTIO_CLUSTER_ROLES: [&str; 3] =
+    ["istio-reader-clusterrole-istio-system", "istiod-clusterrole-istio-system", "istiod-gateway-controller-istio-system"];
+const ISTIO_ROLES: [&str; 2] = ["istio-ingressgateway-sds", "istiod"];
+
+/// The rights that belong together, each a manifest of this name in `pipelines/rbac/`.
+pub const GROUPS: [&str; 7] = ["mesh-install", "mesh", "deploy", "releases", "ingress", "verify", "lock"];
+
 /// The rights of a stage for this pipeline, sorted, each once; none for a stage that asks nothing of the cluster or has no section.
+/// Those to install Istio are asked for on their own: see [`installing`].
 pub fn needed(stage: &str, pipeline: &Pipeline, filters: &Filters) -> Vec<Right> {
     let mut rights = BTreeSet::new();
     match stage {
-        "mesh" => mesh(pipeline, &mut rights),
+        "mesh" => mesh(pipeline, filters, &mut rights),
         "deploy" => deploy(pipeline, filters, &mut rights),
         "releases" => releases(pipeline, &mut rights),
         "ingress" => ingress(pipeline, &mut rights),
-        "verify" | "redeploy" | "troubleshoot" => evidence(stage, pipeline, filters, &mut rights),
+        "verify" if pipeline.verify.is_some() => evidence(pipeline, filters, &mut rights),
+        "troubleshoot" => evidence(pipeline, filters, &mut rights),
+        "redeploy" if pipeline.redeploy.is_some() => {
+            evidence(pipeline, filters, &mut rights);
+            restart(pipeline, filters, &mut rights);
+        }
         _ => {}
     }
-    if let Some(lock) = pipeline.lock.as_ref().filter(|_| !rights.is_empty() && !matches!(stage, "ingress" | "verify" | "troubleshoot")) {
-        add(
-            &mut rights,
-            &["get leases.coordination.k8s.io", "create leases.coordination.k8s.io", "update leases.coordination.k8s.io"],
-            &lock.namespace,
-        );
+    if !rights.is_empty() && !matches!(stage, "ingress" | "verify" | "troubleshoot") {
+        lock(pipeline, &mut rights);
     }
     rights.into_iter().collect()
+}
+
+/// What an installation of Istio takes beside the rights of `mesh`; nobody needs it where Istio is there already and stays as it is.
+pub fn installing(pipeline: &Pipeline) -> Vec<Right> {
+    group("mesh-install", pipeline).into_iter().collect()
+}
+
+/// The rights of a manifest of `pipelines/rbac/`, for every stage that uses it.
+pub fn group(name: &str, pipeline: &Pipeline) -> BTreeSet<Right> {
+    let (mut rights, all) = (BTreeSet::new(), Filters::default());
+    match name {
+        "mesh-install" if pipeline.mesh.is_some() => {
+            install(&mut rights);
+            let held = group("mesh", pipeline);
+            rights.retain(|right| !held.contains(right));
+        }
+        "mesh" => mesh(pipeline, &all, &mut rights),
+        "deploy" => {
+            deploy(pipeline, &all, &mut rights);
+            restart(pipeline, &all, &mut rights);
+        }
+        "releases" => releases(pipeline, &mut rights),
+        "ingress" => ingress(pipeline, &mut rights),
+        "verify" => evidence(pipeline, &all, &mut rights),
+        "lock" => lock(pipeline, &mut rights),
+        _ => {}
+    }
+    rights
 }
 
 fn add(rights: &mut BTreeSet<Right>, words: &[&str], namespace: &str) {
@@ -44,59 +87,73 @@ fn manage(rights: &mut BTreeSet<Right>, resources: &[&str], namespace: &str) {
     rights.extend(resources.iter().flat_map(|resource| MANAGE.map(|verb| Right::new(verb, resource, namespace))));
 }
 
-fn mesh(pipeline: &Pipeline, rights: &mut BTreeSet<Right>) {
+/// Verbs on objects of these names alone.
+fn named(rights: &mut BTreeSet<Right>, verbs: &[&str], resource: &str, names: &[&str], namespace: &str) {
+    rights.extend(names.iter().flat_map(|name| verbs.iter().map(|verb| Right::new(verb, resource, namespace).named(name))));
+}
+
+fn lock(pipeline: &Pipeline, rights: &mut BTreeSet<Right>) {
+    let Some(lock) = &pipeline.lock else { return };
+    add(rights, &["get leases.coordination.k8s.io", "create leases.coordination.k8s.io", "update leases.coordination.k8s.io"], &lock.namespace);
+}
+
+fn mesh(pipeline: &Pipeline, filters: &Filters, rights: &mut BTreeSet<Right>) {
     let Some(mesh) = &pipeline.mesh else { return };
-    add(rights, &["get namespaces", "patch namespaces"], "");
-    for namespace in &mesh.inject {
-        let (name, create) = match namespace {
-            InjectNamespace::Name(name) => (name, false),
-            InjectNamespace::Create(namespace) => (&namespace.name, namespace.create),
-        };
-        if create {
-            add(rights, &["create namespaces"], "");
+    // A control plane of any namespace is found, so that none is replaced by mistake.
+    add(rights, &["list deployments.apps", INJECTORS], "");
+    add(rights, &["get deployments.apps", "watch deployments.apps", "get services", "watch services"], ISTIO);
+    named(rights, &["get"], CONFIG_MAPS, &[MEMORY, ROOT], ISTIO);
+    for namespace in mesh.inject.iter().filter(|namespace| filters.namespace(namespace.name())) {
+        named(rights, &["get", "patch"], NAMESPACES, &[namespace.name()], "");
+        if namespace.create() {
+            named(rights, &["create"], NAMESPACES, &[namespace.name()], "");
         }
         // The root certificate that istiod puts into each of them.
-        add(rights, &["get configmaps", "watch configmaps"], name);
+        named(rights, &["get", "watch"], CONFIG_MAPS, &[ROOT], namespace.name());
     }
-    // What `istioctl install` applies, by server-side apply.
-    let cluster_wide = [
-        "customresourcedefinitions.apiextensions.k8s.io",
-        "clusterroles.rbac.authorization.k8s.io",
-        "clusterrolebindings.rbac.authorization.k8s.io",
-        "mutatingwebhookconfigurations.admissionregistration.k8s.io",
-        "validatingwebhookconfigurations.admissionregistration.k8s.io",
-    ];
-    manage(rights, &cluster_wide, "");
-    add(rights, &["list mutatingwebhookconfigurations.admissionregistration.k8s.io"], "");
-    let own = [
-        "deployments.apps",
-        "services",
-        "configmaps",
-        "serviceaccounts",
-        "roles.rbac.authorization.k8s.io",
-        "rolebindings.rbac.authorization.k8s.io",
-    ];
-    manage(rights, &own, ISTIO);
-    let watched = ["deployments.apps", "services", "endpointslices.discovery.k8s.io"];
-    follow(rights, &watched, ISTIO);
-    add(rights, &["list pods"], ISTIO);
-    if mesh.common.is_some() || mesh.gateway.is_some() {
-        manage(rights, &["gateways.networking.istio.io", "peerauthentications.security.istio.io", "telemetries.telemetry.istio.io"], ISTIO);
+    if mesh.common.is_some() {
+        manage(rights, &["peerauthentications.security.istio.io", "telemetries.telemetry.istio.io"], ISTIO);
     }
+    if mesh.gateway.is_some() {
+        manage(rights, &["gateways.networking.istio.io"], ISTIO);
+    }
+}
+
+/// What `istioctl install` applies, by server-side apply, and looks at while it waits; and our note of what it installed.
+fn install(rights: &mut BTreeSet<Right>) {
+    manage(rights, &["customresourcedefinitions.apiextensions.k8s.io"], "");
+    named(rights, &MANAGE, "clusterroles.rbac.authorization.k8s.io", &ISTIO_CLUSTER_ROLES, "");
+    named(rights, &["bind", "escalate"], "clusterroles.rbac.authorization.k8s.io", &ISTIO_CLUSTER_ROLES, "");
+    named(rights, &MANAGE, "clusterrolebindings.rbac.authorization.k8s.io", &ISTIO_CLUSTER_ROLES, "");
+    manage(
+        rights,
+        &["mutatingwebhookconfigurations.admissionregistration.k8s.io", "validatingwebhookconfigurations.admissionregistration.k8s.io"],
+        "",
+    );
+    named(rights, &["get"], NAMESPACES, &[ISTIO], "");
+    manage(rights, &["deployments.apps", "services", CONFIG_MAPS, "serviceaccounts", "horizontalpodautoscalers.autoscaling"], ISTIO);
+    named(rights, &MANAGE, "roles.rbac.authorization.k8s.io", &ISTIO_ROLES, ISTIO);
+    named(rights, &["bind", "escalate"], "roles.rbac.authorization.k8s.io", &ISTIO_ROLES, ISTIO);
+    named(rights, &MANAGE, "rolebindings.rbac.authorization.k8s.io", &ISTIO_ROLES, ISTIO);
+    add(rights, &["list pods", "list replicasets.apps"], ISTIO);
 }
 
 fn deploy(pipeline: &Pipeline, filters: &Filters, rights: &mut BTreeSet<Right>) {
     for (service, (namespace, create)) in placed(pipeline, filters) {
-        add(rights, &["get namespaces", "list mutatingwebhookconfigurations.admissionregistration.k8s.io"], "");
+        named(rights, &["get"], NAMESPACES, &[namespace], "");
+        add(rights, &[INJECTORS], "");
         if create {
-            add(rights, &["create namespaces"], "");
+            named(rights, &["create", "patch"], NAMESPACES, &[namespace], "");
         }
         manage(rights, &["deployments.apps", "services"], namespace);
         follow(rights, &["deployments.apps", "replicasets.apps", "pods", "events", "endpointslices.discovery.k8s.io"], namespace);
-        add(rights, &["get pods/log"], namespace);
+        add(rights, &["get pods", "get pods/log"], namespace);
         tunnel(rights, namespace);
         if service.chart.is_some() {
             add(rights, &HELM, namespace);
+            manage(rights, &["serviceaccounts", "poddisruptionbudgets.policy"], namespace);
+            // With one replica the budget goes.
+            add(rights, &["delete poddisruptionbudgets.policy"], namespace);
         }
     }
 }
@@ -105,32 +162,36 @@ fn releases(pipeline: &Pipeline, rights: &mut BTreeSet<Right>) {
     for release in &pipeline.releases {
         add(rights, &HELM, &release.namespace);
         manage(rights, &["virtualservices.networking.istio.io", "ingresses.networking.k8s.io"], &release.namespace);
+        // The route of a service that is no longer published goes.
+        add(rights, &["delete virtualservices.networking.istio.io"], &release.namespace);
     }
 }
 
 fn ingress(pipeline: &Pipeline, rights: &mut BTreeSet<Right>) {
     let Some(ingress) = &pipeline.ingress else { return };
-    add(rights, &["get ingresses.networking.k8s.io", "get services", "list targetgroupbindings.elbv2.k8s.aws"], &ingress.namespace);
-    follow(rights, &["ingresses.networking.k8s.io", "events"], &ingress.namespace);
+    add(rights, &["get ingresses.networking.k8s.io", "watch ingresses.networking.k8s.io"], &ingress.namespace);
+    add(rights, &["get services", "list targetgroupbindings.elbv2.k8s.aws"], &ingress.namespace);
+    follow(rights, &["events"], &ingress.namespace);
     add(rights, &["get ingressclasses.networking.k8s.io"], "");
 }
 
-/// Why a host does not answer, and the one cure.
-fn evidence(stage: &str, pipeline: &Pipeline, filters: &Filters, rights: &mut BTreeSet<Right>) {
-    if stage == "verify" && pipeline.verify.is_none() || stage == "redeploy" && pipeline.redeploy.is_none() {
-        return;
-    }
+/// Why a host does not answer.
+fn evidence(pipeline: &Pipeline, filters: &Filters, rights: &mut BTreeSet<Right>) {
     if let Some(ingress) = &pipeline.ingress {
         add(rights, &["get ingresses.networking.k8s.io"], &ingress.namespace);
     }
-    let proof = ["list pods", "get pods/log", "get configmaps", "get services", "get replicasets.apps"];
     for namespace in std::iter::once(ISTIO).chain(placed(pipeline, filters).map(|(_, (namespace, _))| namespace)) {
-        add(rights, &proof, namespace);
+        named(rights, &["get"], CONFIG_MAPS, &[ROOT], namespace);
+        add(rights, &["list pods", "get pods/log", "get replicasets.apps"], namespace);
         tunnel(rights, namespace);
+        if namespace != ISTIO {
+            add(rights, &["get services"], namespace);
+        }
     }
-    if stage != "redeploy" {
-        return;
-    }
+}
+
+/// The one cure.
+fn restart(pipeline: &Pipeline, filters: &Filters, rights: &mut BTreeSet<Right>) {
     add(rights, &["list deployments.apps"], ISTIO);
     for (_, (namespace, _)) in placed(pipeline, filters) {
         add(rights, &["get deployments.apps", "patch deployments.apps"], namespace);
@@ -150,10 +211,7 @@ fn tunnel(rights: &mut BTreeSet<Right>, namespace: &str) {
 /// Each service with each of its namespaces, and whether that one is to be created.
 fn placed<'a>(pipeline: &'a Pipeline, filters: &'a Filters) -> impl Iterator<Item = (&'a Service, (&'a str, bool))> {
     pipeline.services.iter().filter(|service| filters.service(&service.name)).flat_map(|service| {
-        let namespaces = service.namespaces.iter().map(|namespace| match namespace {
-            ServiceNamespace::Name(name) => (name.as_str(), false),
-            ServiceNamespace::WithValues(namespace) => (namespace.name.as_str(), namespace.create),
-        });
+        let namespaces = service.namespaces.iter().map(|namespace| (namespace.name(), namespace.create()));
         namespaces.filter(|(name, _)| filters.namespace(name)).map(move |namespace| (service, namespace))
     })
 }
@@ -205,9 +263,9 @@ mod tests {
         let all = Filters::default();
         let mesh = told("mesh", &all);
         for right in [
-            "create namespaces in all namespaces",
-            "patch deployments (apps) in istio-system",
-            "watch configmaps in prod",
+            "create namespaces named new",
+            "watch deployments (apps) in istio-system",
+            "watch configmaps named istio-ca-root-cert in prod",
             "update leases (coordination.k8s.io) in default",
         ] {
             assert!(mesh.iter().any(|found| found == right), "{right}: {mesh:?}");

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod line;
+mod rights;
 mod support;
 mod surface;
 mod worlds;

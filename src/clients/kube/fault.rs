@@ -2,13 +2,11 @@
 
 use std::error::Error as StdError;
 use std::io;
-use std::sync::LazyLock;
 
 use kube::core::Status;
-use regex::Regex;
 
 use super::guard::{NoAnswer, NoToken};
-use super::rights::Right;
+use super::rights;
 use crate::base::codes::Code;
 use crate::base::fault::Fault;
 use crate::base::{secrets, text};
@@ -111,25 +109,7 @@ fn causes(status: &Status) -> String {
 }
 
 fn forbidden(said: &str, doing: &str) -> Fault {
-    match refused_right(said) {
-        Some(right) => Fault::new(Code::Forbidden, format!("{doing}: this identity may not {right}"))
-            .evidence("the API server's words", said)
-            .next(format!("add to {}: {}", right.role(), right.rule())),
-        None => Fault::new(Code::Forbidden, format!("{doing}: {said}")),
-    }
-}
-
-/// The right that a 403's message names.
-fn refused_right(said: &str) -> Option<Right> {
-    static WORDS: LazyLock<Regex> = LazyLock::new(|| {
-        let pattern = r#"cannot (\S+) resource "([^"]+)" in API group "([^"]*)"(?: in the namespace "([^"]+)")?"#;
-        Regex::new(pattern).expect("the pattern is valid")
-    });
-    let found = WORDS.captures(said)?;
-    let word = |n: usize| found.get(n).map_or("", |group| group.as_str());
-    let mut right = Right::new(word(1), word(2), word(4));
-    word(3).clone_into(&mut right.group);
-    Some(right)
+    rights::refused(said, doing).unwrap_or_else(|| Fault::new(Code::Forbidden, format!("{doing}: {said}")))
 }
 
 /// Why there was no answer, from the whole chain of causes.
@@ -216,10 +196,6 @@ mod tests {
         let fault = fault(status(403, said), "applying deployment app1 in prod");
         assert_eq!(fault.message, "applying deployment app1 in prod: this identity may not patch deployments (apps) in prod");
         assert_eq!(fault.next, [r#"add to a Role in namespace prod: - {apiGroups: ["apps"], resources: [deployments], verbs: [patch]}"#]);
-        let said = r#"nodes is forbidden: User "u" cannot list resource "nodes" in API group "" at the cluster scope"#;
-        assert_eq!(refused_right(said), Some(Right::new("list", "nodes", "")));
-        let said = r#"pods "a" is forbidden: User "u" cannot get resource "pods/log" in API group "" in the namespace "prod""#;
-        assert_eq!(refused_right(said).map(|right| right.rule()).as_deref(), Some(r#"- {apiGroups: [""], resources: [pods/log], verbs: [get]}"#));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use kube::{Api, Client, Resource};
 pub use self::config::{Access, EksAccess, write_private};
 pub use self::fault::fault;
 pub use self::objects::Applied;
-pub use self::rights::Right;
+pub use self::rights::{Right, refused};
 pub use self::token::TokenSource;
 pub use self::watch::Nudge;
 use crate::base::fault::Result;

@@ -1,13 +1,18 @@
 //! Rights in the cluster: what a stage needs, and which of it this identity lacks.
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::LazyLock;
 
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
 use kube::api::PostParams;
+use regex::Regex;
 
 use super::{Cluster, fault};
-use crate::base::fault::Result;
+use crate::base::codes::Code;
+use crate::base::fault::{Fault, Result};
+use crate::base::{secrets, text};
 
 /// How many reviews are asked for at once.
 const AT_ONCE: usize = 8;
@@ -39,6 +44,12 @@ impl Right {
         }
     }
 
+    /// The same right, on this one object alone.
+    #[must_use]
+    pub fn named(self, name: &str) -> Self {
+        Self { name: name.to_owned(), ..self }
+    }
+
     /// The rule that grants it, as a line of a Role's or ClusterRole's `rules:`.
     pub fn rule(&self) -> String {
         let name = if self.name.is_empty() { String::new() } else { format!(", resourceNames: [{}]", self.name) };
@@ -64,8 +75,51 @@ impl fmt::Display for Right {
         if !self.name.is_empty() {
             write!(f, " named {}", self.name)?;
         }
-        if self.namespace.is_empty() { f.write_str(" in all namespaces") } else { write!(f, " in {}", self.namespace) }
+        match (self.namespace.as_str(), self.name.as_str()) {
+            ("", "") => f.write_str(" in all namespaces"),
+            ("", _) => Ok(()),
+            (namespace, _) => write!(f, " in {namespace}"),
+        }
     }
+}
+
+/// The fault of a refused call, from the API server's own words: a 403's message, or what a tool repeats of it. `None`: these are no such words.
+pub fn refused(said: &str, doing: &str) -> Option<Fault> {
+    let rights = refused_rights(said);
+    let first = rights.first()?;
+    let more = if rights.len() > 1 { format!(" and {} more", rights.len() - 1) } else { String::new() };
+    let words = text::head(&secrets::redact(&text::one_line(said)), 600).into_owned();
+    let fault = Fault::new(Code::Forbidden, format!("{doing}: this identity may not {first}{more}")).evidence("the API server's words", words);
+    Some(rights.iter().fold(fault, |fault, right| fault.next(format!("add to {}: {}", right.role(), right.rule()))))
+}
+
+/// The rights that a text names as refused, in its order, each once.
+fn refused_rights(said: &str) -> Vec<Right> {
+    static CALL: LazyLock<Regex> = LazyLock::new(|| {
+        let pattern = r#"cannot (\S+) resource "([^"]+)" in API group "([^"]*)"(?: in the namespace "([^"]+)")?"#;
+        Regex::new(pattern).expect("the pattern is valid")
+    });
+    // Whoever writes a role must hold its rights or may escalate it; whoever binds one must hold them or may bind it.
+    static GRANT: LazyLock<Regex> = LazyLock::new(|| {
+        let pattern =
+            r#"((?:cluster)?role)(s|bindings)\.rbac\.authorization\.k8s\.io "([^"]+)" is forbidden: [^\n]*is attempting to grant RBAC permissions"#;
+        Regex::new(pattern).expect("the pattern is valid")
+    });
+    let calls = CALL.captures_iter(said).map(|found| {
+        let word = |n: usize| found.get(n).map_or("", |group| group.as_str());
+        let mut right = Right::new(word(1), word(2), word(4));
+        word(3).clone_into(&mut right.group);
+        (found.get(0).map_or(0, |m| m.start()), right)
+    });
+    let grants = GRANT.captures_iter(said).map(|found| {
+        let right = |verb: &str| Right::new(verb, &format!("{}s.rbac.authorization.k8s.io", &found[1]), "");
+        let right = if &found[2] == "s" { right("escalate").named(&found[3]) } else { right("bind") };
+        (found.get(0).map_or(0, |m| m.start()), right)
+    });
+    let mut found: Vec<(usize, Right)> = calls.chain(grants).collect();
+    found.sort_by_key(|(at, _)| *at);
+    let mut seen = BTreeSet::new();
+    found.into_iter().map(|(_, right)| right).filter(|right| seen.insert(right.clone())).collect()
 }
 
 impl Cluster {
@@ -109,5 +163,32 @@ mod tests {
         assert_eq!(right.to_string(), "get pods/log in all namespaces");
         assert_eq!(right.rule(), r#"- {apiGroups: [""], resources: [pods/log], verbs: [get]}"#);
         assert_eq!(Right::new("list", "targetgroupbindings.elbv2.k8s.aws", "").group, "elbv2.k8s.aws");
+        let right = Right::new("patch", "namespaces", "").named("prod");
+        assert_eq!(right.rule(), r#"- {apiGroups: [""], resources: [namespaces], verbs: [patch], resourceNames: [prod]}"#);
+    }
+
+    #[test]
+    fn the_words_of_a_refusal_name_the_right() {
+        let nodes = r#"nodes is forbidden: User "u" cannot list resource "nodes" in API group "" at the cluster scope"#;
+        let log = r#"pods "a" is forbidden: User "u" cannot get resource "pods/log" in API group "" in the namespace "prod""#;
+        let escalate = r#"clusterroles.rbac.authorization.k8s.io "istiod" is forbidden: user "ci" (groups=["ci"]) is attempting to grant RBAC permissions not currently held:
+{APIGroups:[""], Resources:["nodes"], Verbs:["get"]}"#;
+        let bind = r#"clusterrolebindings.rbac.authorization.k8s.io "istiod" is forbidden: user "ci" (groups=["ci"]) is attempting to grant RBAC permissions not currently held:
+{}"#;
+        let roles = "clusterroles.rbac.authorization.k8s.io";
+        for (said, rights) in [
+            (nodes.to_owned(), vec![Right::new("list", "nodes", "")]),
+            (format!("Error: {log}; {nodes}; {log}"), vec![Right::new("get", "pods/log", "prod"), Right::new("list", "nodes", "")]),
+            (escalate.to_owned(), vec![Right::new("escalate", roles, "").named("istiod")]),
+            (bind.to_owned(), vec![Right::new("bind", roles, "")]),
+            // A quota and an admission webhook forbid too; no rule helps there.
+            (r#"pods "a" is forbidden: exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1"#.to_owned(), vec![]),
+        ] {
+            assert_eq!(refused_rights(&said), rights, "{said}");
+        }
+        let fault = refused(&format!("{log}\n{nodes}"), "`helm`").expect("a refusal");
+        assert_eq!(fault.message, "`helm`: this identity may not get pods/log in prod and 1 more");
+        assert_eq!(fault.next.len(), 2);
+        assert!(refused("namespaces \"x\" not found", "`helm`").is_none());
     }
 }

@@ -44,13 +44,25 @@ impl Cluster {
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug + Send + 'static,
     {
+        let params = if label_selector.is_empty() { WatchParams::default() } else { WatchParams::default().labels(label_selector) };
+        self.nudge::<K>(namespace, params)
+    }
+
+    /// Watches one object, for which a right on that name alone is enough.
+    pub fn watch_one<K>(&self, namespace: &str, name: &str) -> Nudge
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug + Send + 'static,
+    {
+        self.nudge::<K>(namespace, WatchParams::default().fields(&format!("metadata.name={name}")))
+    }
+
+    fn nudge<K>(&self, namespace: &str, params: WatchParams) -> Nudge
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug + Send + 'static,
+    {
         let api = if namespace.is_empty() { self.api_all() } else { self.api::<K>(namespace) };
-        let mut params = WatchParams::default().timeout(WATCH_SECONDS);
-        if !label_selector.is_empty() {
-            params = params.labels(label_selector);
-        }
         let (notify, connected) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
-        let task = tokio::spawn(follow(api, params, Arc::clone(&notify), Arc::clone(&connected)));
+        let task = tokio::spawn(follow(api, params.timeout(WATCH_SECONDS), Arc::clone(&notify), Arc::clone(&connected)));
         Nudge { notify, connected, _task: AbortOnDropHandle::new(task) }
     }
 }

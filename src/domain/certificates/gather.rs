@@ -18,7 +18,8 @@ use crate::domain::certificates::{access_log, agent_log};
 
 /// The mesh's root namespace.
 pub const ROOT_NAMESPACE: &str = "istio-system";
-const CONFIG_MAP: &str = "istio-ca-root-cert";
+/// Where istiod publishes the root of the mesh in each namespace.
+pub const CONFIG_MAP: &str = "istio-ca-root-cert";
 const PROXY: &str = "istio-proxy";
 const GATEWAY_SELECTOR: &str = "istio=ingressgateway";
 const LOG_LINES: i64 = 4000;

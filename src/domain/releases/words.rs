@@ -8,6 +8,7 @@ use crate::base::codes::Code;
 use crate::base::fault::{Class, Fault};
 use crate::base::place::Place;
 use crate::base::text;
+use crate::clients::kube;
 
 /// What a failed helm call was about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,7 +121,8 @@ pub fn fault(stderr: &str, command: &str, release: &str, chart: Option<&str>) ->
         Refusal::Pending => Fault::new(Code::ReleasePending, format!("another helm operation on {release} is in progress")),
         Refusal::Foreign { kind, name, namespace, owner } => foreign(release, &kind, &name, &namespace, owner.as_deref()),
         Refusal::Forbidden if stderr.to_lowercase().contains("forbidden") => {
-            Fault::new(Code::Forbidden, format!("helm lacks a right for {release}: {last}"))
+            let lacking = kube::refused(last_error(stderr), &format!("helm at work on {release}"));
+            lacking.unwrap_or_else(|| Fault::new(Code::Forbidden, format!("helm lacks a right for {release}: {last}")))
         }
         Refusal::Forbidden => Fault::new(Code::Unauthorized, format!("the API server refuses helm's credentials: {last}")),
         Refusal::Unreachable => Fault::new(Code::ApiUnreachable, format!("helm cannot reach the API server: {last}")),
@@ -174,10 +176,13 @@ fn in_folder(file: &str, chart: Option<&str>) -> String {
     }
 }
 
+fn last_error(stderr: &str) -> &str {
+    stderr.rfind("Error: ").map_or(stderr, |at| &stderr[at + "Error: ".len()..])
+}
+
 /// The message that counts: from helm's last `Error:` on, without hints, as one line.
 pub fn last_words(stderr: &str) -> String {
-    let from = stderr.rfind("Error: ").map_or(stderr, |at| &stderr[at + "Error: ".len()..]);
-    let lines = from.lines().filter(|l| !l.starts_with("Use --debug") && !l.trim().is_empty());
+    let lines = last_error(stderr).lines().filter(|l| !l.starts_with("Use --debug") && !l.trim().is_empty());
     let line = text::one_line(&lines.collect::<Vec<_>>().join(" "));
     text::head(line.trim_start_matches("UPGRADE FAILED: ").trim_start_matches("INSTALLATION FAILED: "), 400).into_owned()
 }
@@ -244,6 +249,10 @@ mod tests {
         assert_eq!(fault.place.map(|p| p.to_string()).as_deref(), Some("charts/app/templates/cm.yaml:7:15"));
         assert_eq!(fault.class, Class::Invalid);
         assert!(fault.evidence[0].text.contains("nil pointer"));
+        let said = r#"Error: query: failed to query with labels: secrets is forbidden: User "ci" cannot list resource "secrets" in API group "" in the namespace "prod""#;
+        let fault = self::fault(said, "helm upgrade h", "h", None);
+        assert_eq!((fault.code, fault.message.as_str()), (Code::Forbidden, "helm at work on h: this identity may not list secrets in prod"));
+        assert_eq!(fault.next, [r#"add to a Role in namespace prod: - {apiGroups: [""], resources: [secrets], verbs: [list]}"#]);
         assert_eq!(last_words("warn\nError: UPGRADE FAILED: no room\nUse --debug flag to x"), "no room");
     }
 }
