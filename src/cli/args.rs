@@ -172,6 +172,8 @@ pub struct RunArgs {
     #[command(flatten)]
     pub mesh: MeshFlags,
     #[command(flatten)]
+    pub preflight: PreflightFlag,
+    #[command(flatten)]
     pub releases: ReleasesFlags,
     #[command(flatten)]
     pub repair: RepairFlags,
@@ -204,6 +206,15 @@ pub struct DeployArgs {
     pub stage: StageArgs,
     #[command(flatten)]
     pub lock: LockFlags,
+    #[command(flatten)]
+    pub preflight: PreflightFlag,
+}
+
+#[derive(Debug, Args)]
+pub struct PreflightFlag {
+    /// Deploy without asking first, by dry runs, whether it would fail
+    #[arg(long)]
+    pub no_preflight: bool,
 }
 
 /// Of stages that change the cluster.

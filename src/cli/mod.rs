@@ -54,8 +54,12 @@ fn dispatch(command: Command) -> Result<u8> {
                 Ok(chosen) => chosen,
                 Err(message) => return Ok(usage(&message)),
             };
-            let options =
-                run.releases.options(Options { allow_mesh_change: run.mesh.allow_mesh_change, cacert: run.cacert.cacert, ..Options::default() });
+            let options = run.releases.options(Options {
+                allow_mesh_change: run.mesh.allow_mesh_change,
+                no_preflight: run.preflight.no_preflight,
+                cacert: run.cacert.cacert,
+                ..Options::default()
+            });
             Ok(Job::new(chosen, run.stage, options).locked(run.lock).fail_on_repair(&run.repair).run(environment))
         }
         Command::Doctor(stage) => Ok(Job::new(vec!["doctor"], stage, Options::default()).run(environment)),
@@ -67,7 +71,10 @@ fn dispatch(command: Command) -> Result<u8> {
             let options = Options { allow_mesh_change: mesh.mesh.allow_mesh_change, ..Options::default() };
             Ok(Job::new(vec!["mesh"], mesh.stage, options).locked(mesh.lock).run(environment))
         }
-        Command::Deploy(deploy) => Ok(Job::new(vec!["deploy"], deploy.stage, Options::default()).locked(deploy.lock).run(environment)),
+        Command::Deploy(deploy) => {
+            let options = Options { no_preflight: deploy.preflight.no_preflight, ..Options::default() };
+            Ok(Job::new(vec!["deploy"], deploy.stage, options).locked(deploy.lock).run(environment))
+        }
         Command::Routes(routes) => match routes.command {
             Some(command) => routes::run(command),
             None => Ok(Job::new(vec!["routes"], routes.stage, Options::default()).check(routes.check).run(environment)),

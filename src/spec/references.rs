@@ -11,6 +11,7 @@ use crate::domain::routes::Listed;
 use crate::domain::routes::check::{check_entries, check_host};
 use crate::spec::places;
 use crate::stages::connect::Cluster;
+use crate::stages::deploy::tolerate::Tolerate;
 use crate::stages::deploy::{Service, ServiceNamespace};
 use crate::stages::mesh::InjectNamespace;
 use crate::stages::verify::HostSource;
@@ -153,6 +154,16 @@ impl References<'_> {
                 self.error(&at, "a time of nothing is no time limit", "write a duration such as 90s or 5m");
             } else if duration.0.as_secs() > 24 * 3600 {
                 self.error(&at, format!("{duration} is longer than a day"), "write a duration such as 90s or 5m");
+            }
+        }
+        for (i, service) in pipeline.services.iter().enumerate() {
+            let times = service.tolerate.iter().flat_map(Tolerate::times);
+            for (code, time) in times.filter_map(|(code, time)| Some((code, time?))).filter(|(_, time)| time.0 > service.timeout.0) {
+                self.warn(
+                    &format!("/services/{i}/tolerate/{code}"),
+                    format!("`{code}` is tolerated for {time}, but the service's `timeout` ends the wait after {}", service.timeout),
+                    "raise `timeout`, or tolerate it for less",
+                );
             }
         }
     }

@@ -1,6 +1,8 @@
 //! Stage `deploy`: each service, namespace by namespace, to a proven end.
 
+mod preflight;
 mod prove;
+pub mod tolerate;
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Namespace;
@@ -17,7 +19,7 @@ use crate::domain::releases::argv::Wanted;
 use crate::domain::releases::compare;
 use crate::domain::releases::helm::Helm;
 use crate::domain::releases::parse::Status;
-use crate::domain::releases::plan::{self, Applied, Permit};
+use crate::domain::releases::plan::{self, Applied, Permit, Seen};
 use crate::domain::services::apply::{self, Change};
 use crate::domain::services::manifests::{self, Manifest};
 use crate::domain::services::rollout::policy::Policy;
@@ -26,6 +28,7 @@ use crate::domain::services::watch::{Follower, Heard, Success, Target};
 use crate::engine::record::{Case, CaseBuilder, Done};
 use crate::engine::{Ctx, Readiness, Stage};
 use crate::stages::deploy::prove::Proof;
+use crate::stages::deploy::tolerate::Tolerate;
 use crate::stages::{Seconds, Shared};
 
 /// An item of `services:`. Either `chart` or `manifests`.
@@ -53,6 +56,15 @@ pub struct Service {
     pub timeout: Seconds,
     #[serde(default)]
     pub on_failure: OnFailure,
+    /// How patient the verdict on the rollout is, by failure code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tolerate: Option<Tolerate>,
+}
+
+impl Service {
+    pub fn policy(&self) -> Policy {
+        self.tolerate.as_ref().map(Tolerate::policy).unwrap_or_default()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -211,7 +223,8 @@ impl Step<'_> {
     async fn run(&self) -> std::result::Result<(), String> {
         let failed = |case: &str| format!("needs {case} (failed)");
         let first = self.first_case();
-        let put = self.case(&first).run(|case| self.put(case)).await.ok_or_else(|| failed(&first))?;
+        let seen = self.preflight().await?;
+        let put = self.case(&first).run(|case| self.put(seen, case)).await.ok_or_else(|| failed(&first))?;
         if self.ctx.dry_run {
             return Ok(());
         }
@@ -232,7 +245,7 @@ impl Step<'_> {
     }
 
     /// Makes the namespace if it may, and puts the service's objects into it.
-    async fn put(&self, case: Case) -> Result<Done<Put>> {
+    async fn put(&self, seen: Option<Seen>, case: Case) -> Result<Done<Put>> {
         let note = match self.namespace_there().await? {
             There::Yes => String::new(),
             There::Created => "namespace created, ".to_owned(),
@@ -241,49 +254,65 @@ impl Step<'_> {
             }
         };
         match (&self.service.chart, &self.service.manifests) {
-            (Some(chart), _) => self.upgrade(chart, &note, case).await,
+            (Some(chart), _) => self.upgrade(chart, seen, &note, case).await,
             (None, Some(file)) => self.apply(file, &note, case).await,
             (None, None) => Err(Fault::new(Code::FileInvalid, format!("service {} has neither `chart` nor `manifests`", self.service.name))),
         }
     }
 
     async fn namespace_there(&self) -> Result<There> {
-        let (name, shared) = (self.namespace.name(), &self.ctx.shared);
+        let name = self.namespace.name();
         let found: Option<Namespace> = self.cluster.get("", name).await?;
         if found.is_some() {
-            return Ok(There::Yes);
-        }
-        let by_mesh = shared.pipeline.mesh.iter().flat_map(|m| &m.inject).any(|n| n.name() == name && n.create());
-        match (self.namespace.create(), by_mesh, self.ctx.dry_run) {
-            (true, _, true) | (_, true, true) => Ok(There::WillBe),
-            (true, _, false) => {
-                self.cluster.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}), "", false).await?;
-                Ok(There::Created)
-            }
-            (false, by_mesh, _) => {
-                let fault = Fault::new(Code::NamespaceMissing, format!("namespace {name} does not exist")).at(self.place());
-                let fault = if by_mesh { fault.next("the mesh stage makes it: run `meshstep mesh` first") } else { fault };
-                Err(fault.next(format!("create it, or write `{{name: {name}, create: true}}`")))
-            }
+            Ok(There::Yes)
+        } else if !self.namespace_is_made() {
+            Err(self.no_namespace())
+        } else if self.ctx.dry_run {
+            Ok(There::WillBe)
+        } else {
+            self.cluster.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}), "", false).await?;
+            Ok(There::Created)
         }
     }
 
-    async fn upgrade(&self, chart: &str, note: &str, case: Case) -> Result<Done<Put>> {
-        let (shared, service, options) = (&self.ctx.shared, self.service, &self.ctx.shared.options);
-        let helm = self.helm.ok_or_else(|| Fault::new(Code::Defect, "helm was not opened"))?;
-        let wanted = Wanted {
+    /// By this stage; in a dry run also by the mesh stage before it.
+    fn namespace_is_made(&self) -> bool {
+        self.namespace.create() || self.ctx.dry_run && self.namespace_is_the_meshs()
+    }
+
+    fn namespace_is_the_meshs(&self) -> bool {
+        let name = self.namespace.name();
+        self.ctx.shared.pipeline.mesh.iter().flat_map(|m| &m.inject).any(|n| n.name() == name && n.create())
+    }
+
+    fn no_namespace(&self) -> Fault {
+        let name = self.namespace.name();
+        let fault = Fault::new(Code::NamespaceMissing, format!("namespace {name} does not exist")).at(self.place());
+        let fault = if self.namespace_is_the_meshs() { fault.next("the mesh stage makes it: run `meshstep mesh` first") } else { fault };
+        fault.next(format!("create it, or write `{{name: {name}, create: true}}`"))
+    }
+
+    fn wanted(&self, chart: &str) -> Wanted {
+        let (shared, service) = (&self.ctx.shared, self.service);
+        Wanted {
             name: service.name.clone(),
             namespace: self.namespace.name().to_owned(),
             chart: shared.path(chart),
             values: self.namespace.values().iter().map(|file| shared.path(file)).collect(),
             set: service.image.iter().map(|image| ("image".to_owned(), image.clone())).collect(),
             timeout: service.timeout.0,
-            take_ownership: options.take_ownership,
+            take_ownership: shared.options.take_ownership,
             ..Wanted::default()
-        };
+        }
+    }
+
+    async fn upgrade(&self, chart: &str, seen: Option<Seen>, note: &str, case: Case) -> Result<Done<Put>> {
+        let (service, options) = (self.service, &self.ctx.shared.options);
+        let helm = self.helm.ok_or_else(|| Fault::new(Code::Defect, "helm was not opened"))?;
+        let wanted = self.wanted(chart);
         let (recover_pending, new_alb, team_change) = (options.recover_pending, options.allow_new_alb, options.allow_team_change);
         let permit = Permit { recover_pending, new_alb, team_change, preview: self.ctx.dry_run };
-        let plan = plan::plan(helm, self.cluster, &wanted, permit).await?;
+        let plan = plan::plan(helm, self.cluster, &wanted, permit, seen).await?;
         plan.difference.what.iter().for_each(|what| case.output(what));
         if !plan.difference.diff.is_empty() {
             case.output(&plan.difference.diff);
@@ -336,9 +365,9 @@ impl Step<'_> {
             let namespace = if namespace.is_empty() { self.namespace.name() } else { namespace.as_str() };
             let target = Target { kind, namespace: namespace.to_owned(), name, place: place.or_else(|| self.place().cloned()) };
             followers.push(match known.map(|known| known.iter().find(|f| f.target() == &target)) {
-                None => Follower::start(self.cluster, target, Policy::default()).await?,
+                None => Follower::start(self.cluster, target, self.service.policy()).await?,
                 Some(Some(known)) => known.clone(),
-                Some(None) => Follower::of_new(self.cluster, target, Policy::default()),
+                Some(None) => Follower::of_new(self.cluster, target, self.service.policy()),
             });
         }
         Ok(followers)

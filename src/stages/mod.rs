@@ -15,6 +15,7 @@ pub mod routes;
 pub mod shared;
 pub mod verify;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -142,6 +143,20 @@ impl fmt::Display for Seconds {
         } else {
             write!(f, "{}m", ms / 60_000)
         }
+    }
+}
+
+impl JsonSchema for Seconds {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Duration".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({"type": "string", "pattern": DURATION_PATTERN})
     }
 }
 

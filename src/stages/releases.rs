@@ -117,7 +117,7 @@ async fn one(ctx: &Ctx<Shared>, helm: &Helm, cluster: &Cluster, release: &Releas
     let (recover_pending, new_alb, team_change) = (options.recover_pending, options.allow_new_alb, options.allow_team_change);
     let permit = Permit { recover_pending, new_alb, team_change, preview: ctx.dry_run };
     case.property("helm.version", helm.version());
-    let plan = match plan::plan(helm, cluster, &wanted, permit).await {
+    let plan = match plan::plan(helm, cluster, &wanted, permit, None).await {
         // Before the first run there is neither mesh nor namespace to render against.
         Err(fault) if ctx.dry_run && matches!(fault.code, Code::NeedsEarlier | Code::NamespaceMissing) => {
             return Ok(Done::would_change((), format!("would install it; {fault}")));

@@ -43,6 +43,8 @@ pub struct Options {
     pub allow_team_change: bool,
     pub take_ownership: bool,
     pub write_kubeconfig: bool,
+    /// Deploy without asking first whether it would fail.
+    pub no_preflight: bool,
     /// How long to wait for the lock of another run.
     pub lock_timeout: Duration,
     /// The stages that this command runs, in order: `doctor` asks only for what they need.

@@ -87,3 +87,84 @@ fn two_at_once_do_not_step_on_each_other() {
     assert_eq!(first.exit, 0, "{}", first.stdout);
     workspace.run(&["mesh", "-f", FILE, "--lock-id", "build-2"]).exits(0);
 }
+
+#[test]
+fn the_smallest_file_deploys_manifests() {
+    let mut workspace = Workspace::new();
+    let served = Served::start(&workspace, None);
+    workspace.set(&served.env);
+    let context = workspace.context();
+    workspace.write(
+        "small.yaml",
+        &format!("version: 1\nname: small\ncluster: {{context: \"{context}\"}}\nservices:\n  - {{name: web, manifests: web.yaml}}\n"),
+    );
+    workspace.write("web.yaml", WEB);
+    let run = workspace.run(&["deploy", "-f", "small.yaml"]).exits(0);
+    assert_eq!(run.case("rollout default")["outcome"], "passed", "{}", run.stdout);
+    workspace.run(&["deploy", "-f", "small.yaml"]).exits(0).says("3 unchanged");
+}
+
+const WEB: &str = "apiVersion: v1
+kind: ConfigMap
+metadata: {name: web}
+data: {GREETING: hello}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  selector: {app: web}
+  ports: [{port: 80, targetPort: 8080}]
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  replicas: 1
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers:
+        - name: web
+          image: registry.example/web:1
+          envFrom: [{configMapRef: {name: web}}]
+          ports: [{containerPort: 8080}]
+          readinessProbe: {httpGet: {path: /, port: 8080}}
+";
+
+#[test]
+fn a_doomed_deploy_is_refused_before_anything_is_touched() {
+    let mut workspace = Workspace::new();
+    let served = Served::start(&workspace, None);
+    workspace.set(&served.env);
+    let context = workspace.context();
+    workspace.write(
+        "small.yaml",
+        &format!("version: 1\nname: small\ncluster: {{context: \"{context}\"}}\nservices:\n  - {{name: web, manifests: web.yaml, timeout: 20s}}\n"),
+    );
+    workspace.write("web.yaml", &WEB.replace("configMapRef: {name: web}", "secretRef: {name: db}"));
+    let run = workspace.run(&["deploy", "-f", "small.yaml"]).exits(5);
+    let case = run.case("preflight default");
+    assert_eq!(
+        (case["code"].as_str(), case["place"]["file"].as_str(), case["place"]["line"].as_i64()),
+        (Some("config_missing"), Some("web.yaml"), Some(25))
+    );
+    assert!(case["seconds"].as_f64().is_some_and(|s| s < 2.0), "{case}");
+    // Nothing is there: the same deploy, corrected, makes everything new.
+    workspace.write("web.yaml", WEB);
+    workspace.run(&["deploy", "-f", "small.yaml"]).exits(0).says("3 created");
+
+    workspace.write(
+        "web.yaml",
+        &WEB.replace("image: registry.example/web:1", "image: registry.example/web:1\n          resources: {requests: {cpu: '900'}}"),
+    );
+    let run = workspace.run(&["deploy", "-f", "small.yaml"]).exits(5);
+    assert_eq!(run.cases().last().and_then(|case| case["code"].as_str()), Some("unschedulable"), "{}", run.stdout);
+    // What is optional, or made by something else, is not refused.
+    workspace.write("web.yaml", &WEB.replace("configMapRef: {name: web}", "secretRef: {name: db, optional: true}"));
+    workspace.run(&["deploy", "-f", "small.yaml"]).exits(0);
+    workspace.write("web.yaml", &WEB.replace("configMapRef: {name: web}", "secretRef: {name: db}"));
+    let run = workspace.run(&["deploy", "-f", "small.yaml", "--no-preflight"]).exits(5);
+    assert_eq!(run.cases().last().and_then(|case| case["code"].as_str()), Some("config_missing"), "{}", run.stdout);
+}

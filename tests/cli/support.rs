@@ -50,6 +50,13 @@ impl Workspace {
         self.env.extend(env.iter().cloned());
     }
 
+    /// The current context of the kubeconfig that was set.
+    pub(crate) fn context(&self) -> String {
+        let text = std::fs::read_to_string(&self.env["KUBECONFIG"]).expect("the kubeconfig");
+        let line = text.lines().find_map(|line| line.split_once("current-context")).expect("a current context").1;
+        line.trim_start_matches(['"', ':', ' ']).trim_end_matches([',', '"', ' ']).to_owned()
+    }
+
     /// The command, with nothing of this process's environment but PATH, HOME and what finds and keeps helm.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_meshstep"));

@@ -3,8 +3,9 @@
 use std::fmt::Debug;
 
 use http::Request as HttpRequest;
+use k8s_openapi::api::core::v1::Pod;
 use kube::Resource;
-use kube::api::{DeleteParams, DynamicObject, GetParams, ListParams, Patch, PatchParams, PropagationPolicy};
+use kube::api::{DeleteParams, DynamicObject, GetParams, ListParams, Patch, PatchParams, PostParams, PropagationPolicy};
 use kube::core::{ObjectList, Request};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -93,6 +94,15 @@ impl Cluster {
         let after =
             serde_json::from_value(after).map_err(|error| Fault::new(Code::ApiFailed, format!("{doing}: the answer is no object: {error}")))?;
         Ok((after, applied))
+    }
+
+    /// Asks whether a pod could be created, without creating it. Returns it as admission would have changed it.
+    pub async fn try_pod(&self, namespace: &str, pod: &Value) -> Result<Value> {
+        let doing = format!("trying a pod in {namespace}");
+        let request = Request::new(Pod::url_path(&(), some(namespace)));
+        let params = PostParams { dry_run: true, field_manager: Some(FIELD_MANAGER.to_owned()) };
+        let request = request.create(&params, pod.to_string().into_bytes());
+        self.send(request).await.map_err(|error| refused_apply(fault(error, &doing)))
     }
 
     /// A JSON merge patch. Conflicts are tried again with what is there then: a merge patch names no resourceVersion.

@@ -81,17 +81,34 @@ impl Applied {
     }
 }
 
-/// Reads the release's state, renders what is wanted, and compares.
+/// What was read and rendered of a release before it is planned.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub stored: Option<Stored>,
+    pub rendered: Option<Stored>,
+}
+
+/// Reads the release's state, renders what is wanted, and compares; what is in `seen` is not asked for again.
 ///
 /// # Errors
 /// `release_pending` (and not allowed or too young to recover), `team_change`, `alb_change`, `release_foreign`, and every fault of helm.
-pub async fn plan(helm: &Helm, cluster: &Cluster, wanted: &Wanted, permit: Permit) -> Result<Plan> {
-    let Some(stored) = helm.stored(&wanted.namespace, &wanted.name).await? else {
-        let difference = if permit.preview { compare::manifests("", &helm.render(wanted).await?.manifest) } else { Difference::default() };
+pub async fn plan(helm: &Helm, cluster: &Cluster, wanted: &Wanted, permit: Permit, seen: Option<Seen>) -> Result<Plan> {
+    let (stored, seen) = match seen {
+        Some(seen) => (seen.stored, seen.rendered),
+        None => (helm.stored(&wanted.namespace, &wanted.name).await?, None),
+    };
+    let rendered = async {
+        match seen {
+            Some(seen) => Ok(seen),
+            None => helm.render(wanted).await,
+        }
+    };
+    let Some(stored) = stored else {
+        let difference = if permit.preview { compare::manifests("", &rendered.await?.manifest) } else { Difference::default() };
         return Ok(Plan { stored: None, next: Next::Install, difference, team_was: None });
     };
     // Helm renders nothing over a pending release.
-    let render = async { if stored.status.is_pending() { None } else { Some(helm.render(wanted).await) } };
+    let render = async { if stored.status.is_pending() { None } else { Some(rendered.await) } };
     let (history, rendered) = tokio::join!(helm.history(&wanted.namespace, &wanted.name), render);
     let history = history?;
     let next = decide::next(&wanted.name, Some(&stored), &history, Timestamp::now(), wanted.timeout, permit.recover_pending)?;
@@ -134,7 +151,7 @@ pub async fn apply(helm: &Helm, cluster: &Cluster, wanted: &Wanted, permit: Perm
         Next::UpgradeIfChanged | Next::Upgrade => return Ok(Applied::Upgraded(helm.upgrade(wanted).await?)),
     }
     // Recovered: what is stored now is an ordinary state, judged once more and without the permission to recover again.
-    let again = self::plan(helm, cluster, wanted, Permit { recover_pending: false, ..permit }).await?;
+    let again = self::plan(helm, cluster, wanted, Permit { recover_pending: false, ..permit }, None).await?;
     if again.next == Next::UpgradeIfChanged && again.difference.is_empty() {
         return helm
             .stored(&wanted.namespace, &wanted.name)

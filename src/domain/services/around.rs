@@ -70,7 +70,7 @@ impl Answers {
     }
 }
 
-async fn has_autoscaler(cluster: &Cluster) -> Result<bool> {
+pub async fn has_autoscaler(cluster: &Cluster) -> Result<bool> {
     let status: Option<ConfigMap> = cluster.get("kube-system", "cluster-autoscaler-status").await?;
     if status.is_some() {
         return Ok(true);
@@ -95,21 +95,30 @@ async fn is_young(cluster: &Cluster, name: &str) -> Result<bool> {
     Ok(created.is_some_and(|at| Duration::try_from(Timestamp::now().duration_since(at.0)).is_ok_and(|age| age < YOUNG)))
 }
 
-async fn maker(cluster: &Cluster, namespace: &str, name: &str) -> Option<String> {
+pub async fn maker(cluster: &Cluster, namespace: &str, name: &str) -> Option<String> {
     for (version, kind, pointers) in MAKERS {
         for object in cluster.list_objects(version, kind, namespace, "").await.unwrap_or_default() {
             let value = serde_json::to_value(&object).unwrap_or_default();
-            let by_class = || {
-                let objects = value.pointer("/spec/secretObjects").and_then(Value::as_array);
-                objects.into_iter().flatten().any(|o| o.get("secretName").and_then(Value::as_str) == Some(name))
-            };
-            let target = pointers.iter().find_map(|pointer| value.pointer(pointer)).and_then(Value::as_str);
-            if target == Some(name) || (pointers.is_empty() && by_class()) {
+            if targets(pointers, &value).iter().any(|target| target == name) {
                 return Some(described(kind, &object, &value));
             }
         }
     }
     None
+}
+
+/// The names that an object of a maker's kind makes; `None`: it is no maker.
+pub fn target_of_maker(kind: &str, value: &Value) -> Option<Vec<String>> {
+    MAKERS.iter().find(|(_, maker, _)| *maker == kind).map(|(.., pointers)| targets(pointers, value))
+}
+
+fn targets(pointers: &[&str], value: &Value) -> Vec<String> {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    if pointers.is_empty() {
+        let objects = value.pointer("/spec/secretObjects").and_then(Value::as_array);
+        return objects.into_iter().flatten().filter_map(|o| text(o.get("secretName")?)).collect();
+    }
+    pointers.iter().find_map(|pointer| value.pointer(pointer)).and_then(text).into_iter().collect()
 }
 
 /// `ExternalSecret db (Ready False: SecretSyncedError: could not get provider client)`

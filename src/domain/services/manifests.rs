@@ -15,6 +15,9 @@ use crate::domain::services::image::Reference;
 pub struct Manifest {
     pub place: Place,
     pub value: Value,
+    /// The document it stands in, from the line `first` on; empty when it was rendered.
+    text: String,
+    first: u32,
 }
 
 impl Manifest {
@@ -44,15 +47,32 @@ impl Manifest {
         format!("{} {}", self.kind(), self.name())
     }
 
+    /// The place of the first line of its document with this word, else its own.
+    pub fn place_of(&self, word: &str) -> Place {
+        let part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        let holds = |line: &str| line.split(|c: char| !part(c)).any(|token| token == word);
+        match self.text.lines().position(|line| !line.trim_start().starts_with('#') && holds(line)) {
+            Some(index) => Place::new(&self.place.file, self.first + u32::try_from(index).unwrap_or(0), 0),
+            None => self.place.clone(),
+        }
+    }
+
     /// The pod spec inside a workload, or of a bare pod.
-    fn pod_spec(&mut self) -> Option<&mut Value> {
-        let pointer = match self.kind() {
+    pub fn pod_spec(&self) -> Option<&Value> {
+        self.value.pointer(self.pod_spec_pointer()?)
+    }
+
+    fn pod_spec_mut(&mut self) -> Option<&mut Value> {
+        self.value.pointer_mut(self.pod_spec_pointer()?)
+    }
+
+    fn pod_spec_pointer(&self) -> Option<&'static str> {
+        Some(match self.kind() {
             "Pod" => "/spec",
             "CronJob" => "/spec/jobTemplate/spec/template/spec",
             "Deployment" | "StatefulSet" | "DaemonSet" | "Job" | "ReplicaSet" => "/spec/template/spec",
             _ => return None,
-        };
-        self.value.pointer_mut(pointer)
+        })
     }
 }
 
@@ -109,7 +129,8 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<Manifest>> {
             Fault::new(Code::FileInvalid, format!("{file} is no valid YAML: {}", text::head(&text::one_line(&words), 200)))
                 .at(Some(&Place::new(file, at.0, at.1)))
         })?;
-        add(&mut found, value, &Place::new(file, first_line(line, &document), 0))?;
+        let manifest = Manifest { place: Place::new(file, first_line(line, &document), 0), value, text: document, first: line };
+        add(&mut found, manifest)?;
     }
     Ok(found)
 }
@@ -143,15 +164,27 @@ fn first_line(start: u32, document: &str) -> u32 {
     start + u32::try_from(skipped).unwrap_or(0)
 }
 
-fn add(found: &mut Vec<Manifest>, value: Value, place: &Place) -> Result<()> {
-    if value.is_null() {
+/// The objects of a chart as helm rendered it: the place of each is its template. What is no object is left out: helm has had its say.
+pub fn rendered(manifest: &str, chart: &str) -> Vec<Manifest> {
+    let mut found = Vec::new();
+    for (_, document) in documents(manifest) {
+        let source = document.lines().find_map(|line| line.strip_prefix("# Source: "));
+        // Helm begins the path with the chart's name.
+        let within = source.and_then(|source| source.split_once('/')).map_or("", |(_, rest)| rest);
+        let file = if within.is_empty() { chart.to_owned() } else { format!("{}/{within}", chart.trim_end_matches('/')) };
+        let Ok(value) = serde_saphyr::from_str(&document) else { continue };
+        _ = add(&mut found, Manifest { place: Place::new(file, 0, 0), value, text: String::new(), first: 0 });
+    }
+    found
+}
+
+fn add(found: &mut Vec<Manifest>, manifest: Manifest) -> Result<()> {
+    if manifest.value.is_null() {
         return Ok(());
     }
-    let is_list = value.get("kind").and_then(Value::as_str).is_some_and(|kind| kind.ends_with("List"));
-    if let (true, Some(Value::Array(items))) = (is_list, value.get("items")) {
-        return items.iter().try_for_each(|item| add(found, item.clone(), place));
+    if let (true, Some(Value::Array(items))) = (manifest.kind().ends_with("List"), manifest.value.get("items")) {
+        return items.iter().try_for_each(|item| add(found, Manifest { value: item.clone(), ..manifest.clone() }));
     }
-    let manifest = Manifest { place: place.clone(), value };
     let needed = [("apiVersion", "/apiVersion"), ("kind", "/kind"), ("metadata.name", "/metadata/name")];
     if let Some((key, pointer)) = needed.iter().find(|(_, pointer)| manifest.text(pointer).is_empty()) {
         let what = if manifest.kind().is_empty() { "this document" } else { manifest.kind() };
@@ -159,7 +192,7 @@ fn add(found: &mut Vec<Manifest>, value: Value, place: &Place) -> Result<()> {
             Some(value) if value.is_boolean() || value.is_number() => format!("`{key}` of {what} is read as {value}, not as a text: quote it"),
             _ => format!("{what} has no `{key}`, so it is no Kubernetes object"),
         };
-        return Err(Fault::new(Code::FileInvalid, words).at(Some(place)));
+        return Err(Fault::new(Code::FileInvalid, words).at(Some(&manifest.place)));
     }
     found.push(manifest);
     Ok(())
@@ -214,7 +247,7 @@ pub fn fill_image(manifests: &mut [Manifest], image: &str) -> Result<usize> {
     let mut others: Vec<(String, Place)> = Vec::new();
     for manifest in manifests.iter_mut() {
         let place = manifest.place.clone();
-        let Some(spec) = manifest.pod_spec() else { continue };
+        let Some(spec) = manifest.pod_spec_mut() else { continue };
         for list in ["initContainers", "containers"] {
             for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
                 let Some(Value::String(said)) = container.get_mut("image") else { continue };
@@ -311,6 +344,25 @@ spec:
         let mut manifests = parse("k8s/app.yaml", &unclear).expect("valid");
         let fault = fill_image(&mut manifests, "registry.example/app1:1").expect_err("unclear");
         assert!(fault.message.contains("not clear which"), "{fault}");
+    }
+
+    #[test]
+    fn a_word_is_found_on_its_line() {
+        let text = format!("{APP}---\n{}", APP.replace("app1", "app2"));
+        let manifests = parse("k8s/app.yaml", &text).expect("valid");
+        let place = |n: usize, word: &str| manifests[n].place_of(word).to_string();
+        assert_eq!((place(0, "initContainers"), place(0, "nosuch")), ("k8s/app.yaml:8".to_owned(), "k8s/app.yaml:2".to_owned()));
+        assert_eq!((place(1, "app2"), place(1, "log")), ("k8s/app.yaml:16".to_owned(), "k8s/app.yaml:23".to_owned()));
+    }
+
+    #[test]
+    fn a_rendered_object_has_the_place_of_its_template() {
+        let text = "---\n# Source: service/templates/sa.yaml\napiVersion: v1\nkind: ServiceAccount\nmetadata: {name: a}\n---\n# Source: service/templates/none.yaml\n";
+        let found = rendered(text, "charts/service");
+        assert_eq!(
+            found.iter().map(|m| format!("{} {}", m.title(), m.place)).collect::<Vec<_>>(),
+            ["ServiceAccount a charts/service/templates/sa.yaml"]
+        );
     }
 
     #[test]

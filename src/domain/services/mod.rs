@@ -6,6 +6,7 @@ pub mod evidence;
 pub mod image;
 pub mod manifests;
 pub mod mirror;
+pub mod preflight;
 pub mod proof;
 pub mod rollout;
 pub mod sidecar;

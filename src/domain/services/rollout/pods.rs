@@ -31,6 +31,8 @@ pub fn troubles(snapshot: &Snapshot, history: &History, policy: &Policy, pod: &P
 fn container_trouble(snapshot: &Snapshot, history: &History, policy: &Policy, pod: &Pod, container: &Container) -> Option<Trouble> {
     let life = history.life(pod, container);
     let trouble = |code, ripe, words: String| Some(Trouble::of_container(code, ripe, pod, container, words));
+    // A Job has a patience of its own for containers that end: its back-off limit.
+    let is_job = snapshot.workload.as_ref().is_some_and(|w| w.kind == Kind::Job);
     if let Some((reason, message)) = container.waiting() {
         if pull::is_pull_reason(reason) {
             return pull_trouble(snapshot, history, policy, pod, container, &life);
@@ -42,17 +44,16 @@ fn container_trouble(snapshot: &Snapshot, history: &History, policy: &Policy, po
             let said =
                 if message.is_empty() || reason == "CrashLoopBackOff" { container.ended().map_or("", |e| e.message.as_str()) } else { message };
             let words = format!("the container runtime cannot start it: {}", or(said, reason));
-            return trouble(Code::ContainerCannotRun, life.cannot_run() >= 2, words);
+            return trouble(Code::ContainerCannotRun, !is_job && life.cannot_run() >= policy.cannot_run, words);
         }
     } else if life.cannot_run() > 0 && ended_at_start(container) && !container.is_running() {
         let said = container.ended().map_or("", |e| e.message.as_str());
         return trouble(
             Code::ContainerCannotRun,
-            life.cannot_run() >= 2,
+            !is_job && life.cannot_run() >= policy.cannot_run,
             format!("the container runtime cannot start it: {}", or(said, "StartError")),
         );
     }
-    let is_job = snapshot.workload.as_ref().is_some_and(|w| w.kind == Kind::Job);
     if is_job {
         return None;
     }
@@ -71,10 +72,11 @@ fn container_trouble(snapshot: &Snapshot, history: &History, policy: &Policy, po
             }
         }
         Role::App | Role::Init => {
-            let code = if container.role == Role::Init { Code::InitCrashLoop } else { Code::CrashLoop };
+            let (code, enough) =
+                if container.role == Role::Init { (Code::InitCrashLoop, policy.init_crashes) } else { (Code::CrashLoop, policy.crashes) };
             let looping = container.waiting().is_some_and(|(reason, _)| reason == "CrashLoopBackOff");
             if life.errors > 0 && !container.ready {
-                trouble(code, life.errors >= policy.crashes, format!("ended {times} since the apply{how}"))
+                trouble(code, life.errors >= enough, format!("ended {times} since the apply{how}"))
             } else if life.excused > 0 && !container.ready {
                 trouble(code, false, format!("ended while istio-proxy was not ready{how}"))
             } else if looping && life.preexisting {

@@ -12,8 +12,11 @@ use crate::base::codes::Code;
 pub struct Policy {
     /// Names of containers that are sidecars.
     pub sidecars: Vec<String>,
-    /// Ends of an app or init container that make a crash loop.
+    /// Ends of an app container that make a crash loop.
     pub crashes: u32,
+    pub init_crashes: u32,
+    /// Times the runtime could not start a container.
+    pub cannot_run: u32,
     pub sidecar_crashes: u32,
     pub sidecar_unready: Duration,
     /// Being ready for so long forgives earlier crashes; `minReadySeconds` may make it longer.
@@ -30,6 +33,8 @@ impl Default for Policy {
         Self {
             sidecars: vec!["istio-proxy".to_owned()],
             crashes: 3,
+            init_crashes: 3,
+            cannot_run: 2,
             sidecar_crashes: 6,
             sidecar_unready: seconds(60),
             ready_resets: seconds(10),
@@ -40,7 +45,6 @@ impl Default for Policy {
                 (Code::ImageDenied, Duration::ZERO),
                 (Code::ImageUnreachable, seconds(90)),
                 (Code::ConfigMissing, seconds(5)),
-                (Code::ContainerCannotRun, Duration::ZERO),
                 (Code::Unschedulable, seconds(15)),
                 (Code::PodsRefused, seconds(5)),
                 (Code::QuotaExceeded, seconds(5)),

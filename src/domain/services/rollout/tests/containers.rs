@@ -269,3 +269,20 @@ fn one_pod_among_many_on_one_node_is_told_and_waited_for() {
     }
     failed(play.at(1.0, |s| looping(&mut s.pods[0])), Code::CrashLoop);
 }
+
+#[test]
+fn a_job_whose_container_cannot_start_is_left_to_its_back_off_limit() {
+    for (kind, fails) in [(Kind::Job, false), (Kind::Deployment, true)] {
+        let mut play = Play::of(vec![pod("app1-a")]);
+        if let Some(w) = &mut play.snapshot.workload {
+            w.kind = kind;
+        }
+        play.app(1.0, |c| c.state = waiting("RunContainerError", "exec: no such file"));
+        play.app(2.0, |c| c.state = waiting("CrashLoopBackOff", ""));
+        match play.app(3.0, |c| c.state = waiting("RunContainerError", "exec: no such file")) {
+            Verdict::Failed(trouble) if fails => assert_eq!(trouble.code, Code::ContainerCannotRun),
+            Verdict::Progressing { .. } if !fails => {}
+            other => panic!("{kind:?}: {other:?}"),
+        }
+    }
+}
