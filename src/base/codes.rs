@@ -261,6 +261,9 @@ codes! {
     UpstreamFailed, "upstream_failed", "http", Broken, false,
         "the gateway cannot talk to the service's pods", "503 by istio-envoy without an answer of the service",
         "look at the sidecar's and the gateway's logs; `meshstep troubleshoot` tells where it breaks";
+    Unavailable, "unavailable", "http", Broken, false,
+        "a host did not answer well enough while something was changed behind it", "one probe a second, against `verify.availability`",
+        "give the workload more replicas, a readiness probe, a PodDisruptionBudget and a preStop pause; or allow more";
     StaleCertificate, "stale_certificate", "certificate", Broken, true,
         "the workload still has a certificate of a former root", "503 by the gateway, and the sidecar's log or its root proves it",
         "redeploy the service: `meshstep redeploy`";

@@ -42,6 +42,8 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Restart workloads whose certificate is proven stale, once
     Redeploy(RedeployArgs),
+    /// Draw the verdicts of a recorded run again, offline
+    Replay(ReplayArgs),
     /// Check the pipeline file offline
     Validate(ValidateArgs),
     /// Say what a failure code means and what to do
@@ -236,7 +238,55 @@ pub struct MeshFlags {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_precedence_over_arg = true)]
 pub struct ReleasesArgs {
+    #[command(subcommand)]
+    pub command: Option<ReleasesCommand>,
+    #[command(flatten)]
+    pub apply: ReleasesApplyArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ReleasesCommand {
+    /// Show what an apply would change; touches nothing
+    Plan(ReleasesApplyArgs),
+    /// Install or upgrade each release of the file, as without a subcommand
+    Apply(ReleasesApplyArgs),
+    /// Say in which state the releases are
+    Status {
+        /// Only these
+        names: Vec<String>,
+        #[command(flatten)]
+        stage: StageArgs,
+    },
+    /// List the kept revisions of a release
+    History {
+        name: String,
+        #[command(flatten)]
+        stage: StageArgs,
+    },
+    /// Go back to a revision, by default to the newest good one before the current
+    Rollback {
+        name: String,
+        #[arg(long, value_name = "REVISION")]
+        to: Option<u32>,
+        #[command(flatten)]
+        stage: StageArgs,
+        #[command(flatten)]
+        lock: LockFlags,
+    },
+    /// Remove a release and its objects, by its name only
+    Remove {
+        name: String,
+        #[command(flatten)]
+        stage: StageArgs,
+        #[command(flatten)]
+        lock: LockFlags,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct ReleasesApplyArgs {
     #[command(flatten)]
     pub stage: StageArgs,
     #[command(flatten)]
@@ -294,6 +344,9 @@ pub struct CacertFlag {
 pub struct VerifyArgs {
     #[command(flatten)]
     pub stage: StageArgs,
+    /// Ask only the kth of n equal shares of the checks
+    #[arg(long, value_name = "K/N", value_parser = shard)]
+    pub shard: Option<crate::stages::Shard>,
     #[command(flatten)]
     pub lock: LockFlags,
     #[command(flatten)]
@@ -416,6 +469,15 @@ pub struct ValidateArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// The run.jsonl of a run
+    #[arg(value_name = "run.jsonl")]
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub console: ConsoleArgs,
+}
+
+#[derive(Debug, Args)]
 pub struct ExplainArgs {
     /// The code, as reports show it; without it, all codes
     pub code: Option<String>,
@@ -484,6 +546,10 @@ fn key_value(text: &str) -> Result<(String, String), String> {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("write it as KEY=VALUE".to_owned()),
     }
+}
+
+fn shard(text: &str) -> Result<crate::stages::Shard, String> {
+    crate::stages::Shard::parse(text).ok_or_else(|| "write it as K/N, e.g. 1/4".to_owned())
 }
 
 fn duration(text: &str) -> Result<crate::stages::Seconds, String> {

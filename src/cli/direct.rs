@@ -58,6 +58,7 @@ fn direct(args: &VerifyArgs) -> Result<Direct> {
     if hosts.is_empty() {
         return Err(Fault::new(Code::FileInvalid, "no host to ask").next("name hosts with `--host H` or `--hosts-file FILE`"));
     }
+    let hosts = args.shard.unwrap_or_default().of(hosts);
     let address = flags.address.as_deref().map(address).transpose()?;
     let tls = matches!(flags.scheme, Some(SchemeArg::Https)) || (flags.scheme.is_none() && address.as_ref().is_some_and(|(_, port)| *port == 443));
     Ok(Direct {

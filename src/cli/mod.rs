@@ -5,6 +5,7 @@ mod console;
 mod direct;
 pub mod explain;
 pub mod helm;
+mod replay;
 mod reports;
 mod routes;
 mod run;
@@ -23,13 +24,14 @@ use secrecy::ExposeSecret;
 
 use crate::base::fault::{Fault, Result};
 use crate::base::secrets;
-use crate::cli::args::{Cli, Command, Output, SandboxCommand, TokenArgs};
+use crate::cli::args::{Cli, Command, Output, ReleasesApplyArgs, ReleasesArgs, ReleasesCommand, SandboxCommand, StageArgs, TokenArgs};
 use crate::cli::run::Job;
 use crate::cli::settings::Environment;
 use crate::clients::aws::{Account, Aws};
 use crate::domain::eks::credential::exec_credential;
 use crate::engine::outcome::exit_code;
 use crate::stages::Options;
+use crate::stages::releases::manage::Task;
 
 const USAGE: u8 = 2;
 
@@ -79,20 +81,18 @@ fn dispatch(command: Command) -> Result<u8> {
             Some(command) => routes::run(command),
             None => Ok(Job::new(vec!["routes"], routes.stage, Options::default()).check(routes.check).run(environment)),
         },
-        Command::Releases(releases) => {
-            let options = releases.releases.options(Options::default());
-            Ok(Job::new(vec!["releases"], releases.stage, options).locked(releases.lock).check(releases.check).run(environment))
-        }
+        Command::Releases(releases) => Ok(self::releases(releases, environment)),
         Command::Ingress(stage) => Ok(Job::new(vec!["ingress"], stage, Options::default()).run(environment)),
         Command::Verify(verify) if verify.direct.address.is_some() => direct::run(verify, &environment),
         Command::Verify(verify) => {
-            let options = Options { cacert: verify.cacert.cacert, ..Options::default() };
+            let options = Options { cacert: verify.cacert.cacert, shard: verify.shard, ..Options::default() };
             Ok(Job::new(vec!["verify"], verify.stage, options).locked(verify.lock).fail_on_repair(&verify.repair).run(environment))
         }
         Command::Redeploy(redeploy) => {
             let options = Options { cacert: redeploy.cacert.cacert, ..Options::default() };
             Ok(Job::new(vec!["redeploy"], redeploy.stage, options).locked(redeploy.lock).fail_on_repair(&redeploy.repair).run(environment))
         }
+        Command::Replay(replay) => replay::run(&replay),
         Command::Validate(validate) => Ok(validate::run(&validate, &environment)),
         Command::Explain(explain) => explained(explain.code.as_deref(), explain.output),
         Command::Report(command) => reports::run(command, &environment),
@@ -116,6 +116,24 @@ fn dispatch(command: Command) -> Result<u8> {
             Ok(0)
         }
     }
+}
+
+fn releases(args: ReleasesArgs, environment: Environment) -> u8 {
+    let task = |task, stage: StageArgs| Job::new(vec!["releases"], stage, Options { releases_task: task, ..Options::default() });
+    let apply = |args: ReleasesApplyArgs, dry: bool| {
+        let stage = StageArgs { dry_run: args.stage.dry_run || dry, ..args.stage };
+        Job::new(vec!["releases"], stage, args.releases.options(Options::default())).locked(args.lock).check(args.check)
+    };
+    let job = match args.command {
+        None => apply(args.apply, false),
+        Some(ReleasesCommand::Apply(args)) => apply(args, false),
+        Some(ReleasesCommand::Plan(args)) => apply(args, true),
+        Some(ReleasesCommand::Status { names, stage }) => task(Task::Status(names), stage),
+        Some(ReleasesCommand::History { name, stage }) => task(Task::History(name), stage),
+        Some(ReleasesCommand::Rollback { name, to, stage, lock }) => task(Task::Rollback { name, to }, stage).locked(lock),
+        Some(ReleasesCommand::Remove { name, stage, lock }) => task(Task::Remove(name), stage).locked(lock),
+    };
+    job.run(environment)
 }
 
 fn runtime() -> tokio::runtime::Runtime {

@@ -7,6 +7,7 @@ pub mod lock;
 pub mod mesh;
 pub mod prerequisites;
 pub mod releases;
+pub mod replay;
 pub mod routes;
 pub mod services;
 pub mod verify;

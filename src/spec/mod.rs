@@ -14,6 +14,7 @@ use crate::base::finding::{Finding, Level, tidy};
 use crate::base::place::{Place, Places};
 use crate::base::yaml::schema::{Checker, Shape};
 use crate::base::yaml::{Node, Rules, Source, parse_one};
+use crate::stages::verify::check::STATUS_PATTERN;
 use crate::stages::{DURATION_PATTERN, Pipeline, Seconds};
 
 /// A valid file.
@@ -75,7 +76,10 @@ fn judge(source: &Source, vars: &BTreeMap<String, String>, dir: Option<&Path>) -
     if references::has_errors(&findings) { Err(findings) } else { Ok(Loaded { pipeline, places, warnings: findings }) }
 }
 
-const SHAPES: [Shape; 1] = [(DURATION_PATTERN, "a duration such as 90s, 5m or 1m30s", |text| Seconds::parse(text).is_some())];
+const SHAPES: [Shape; 2] = [
+    (DURATION_PATTERN, "a duration such as 90s, 5m or 1m30s", |text| Seconds::parse(text).is_some()),
+    (STATUS_PATTERN, "a status such as 200, 2xx or 200-204", |_| true),
+];
 
 fn pipeline(tree: &Node, source: &Source) -> Result<Pipeline, Vec<Finding>> {
     // The schema admits nothing that the types do not, but a type may be finer.

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use regex::Regex;
+
 use crate::base::finding::{Finding, Level};
 use crate::base::names::{is_cluster_host, is_dns_label};
 use crate::base::place::Places;
@@ -14,7 +16,7 @@ use crate::stages::connect::Cluster;
 use crate::stages::deploy::tolerate::Tolerate;
 use crate::stages::deploy::{Service, ServiceNamespace};
 use crate::stages::mesh::InjectNamespace;
-use crate::stages::verify::HostSource;
+use crate::stages::verify::{HostSource, Scheme};
 use crate::stages::{Pipeline, Seconds};
 
 const LABEL: &str = "use lower-case letters, digits and `-`, at most 63, not `-` at an end";
@@ -380,6 +382,19 @@ impl References<'_> {
                     format!("`{}` is a name inside the cluster, which no load balancer serves", check.host),
                     "check a public host",
                 );
+            }
+            if let Some(pattern) = check.body_matches.as_ref().filter(|pattern| Regex::new(pattern).is_err()) {
+                self.error(&at("body-matches"), format!("`{pattern}` is no regular expression"), "escape its special characters with `\\`");
+            }
+            if check.status.as_ref().is_some_and(|status| status.read().is_none()) {
+                self.error(&at("status"), "a range of `status` runs backwards", "write the lower status first, as in `200-299`");
+            }
+            if let Some(wrong) = check.body_json.keys().find(|pointer| !pointer.is_empty() && !pointer.starts_with('/')) {
+                self.error(&at("body-json"), format!("`{wrong}` is no JSON pointer"), format!("write it as `/{wrong}`"));
+            }
+            let needs_tls = check.certificate_days.is_some() || check.min_tls.is_some();
+            if needs_tls && check.scheme != Some(Scheme::Https) {
+                self.error(&at("scheme"), "`certificate-days` and `min-tls` are about HTTPS", "add `scheme: https`");
             }
             if !check.path.starts_with('/') || check.path.contains(char::is_whitespace) || check.path.contains('#') {
                 self.error(&at("path"), format!("`{}` is no path", check.path), "start it with `/`, without spaces and `#`");

@@ -20,6 +20,7 @@ use crate::domain::releases::compare;
 use crate::domain::releases::helm::Helm;
 use crate::domain::releases::parse::Status;
 use crate::domain::releases::plan::{self, Applied, Permit, Seen};
+use crate::domain::routes::PublicHost;
 use crate::domain::services::apply::{self, Change};
 use crate::domain::services::manifests::{self, Manifest};
 use crate::domain::services::rollout::policy::Policy;
@@ -27,6 +28,7 @@ use crate::domain::services::rollout::seen::Kind;
 use crate::domain::services::watch::{Follower, Heard, Success, Target};
 use crate::engine::record::{Case, CaseBuilder, Done};
 use crate::engine::{Ctx, Readiness, Stage};
+use crate::stages::availability::Watch;
 use crate::stages::deploy::prove::Proof;
 use crate::stages::deploy::tolerate::Tolerate;
 use crate::stages::{Seconds, Shared};
@@ -155,17 +157,20 @@ impl Stage<Shared> for DeployStage {
         let cluster = ctx.shared.cluster().await?;
         let uses_charts = chosen_services(&ctx.shared).any(|(_, service)| service.chart.is_some());
         let helm = if uses_charts { Some(Helm::open(&ctx.shared.tools, cluster.kubeconfig()).await?) } else { None };
+        let touched = |host: &PublicHost| chosen_services(&ctx.shared).any(|(_, service)| service.name == host.service);
+        let watch = Watch::start(ctx, |host| touched(host) && ctx.shared.filters.namespace(&host.namespace)).await;
         for (index, service) in chosen_services(&ctx.shared) {
             let mut needs: Option<String> = None;
             let namespaces = service.namespaces.iter().enumerate().filter(|(_, n)| ctx.shared.filters.namespace(n.name()));
             for (at, namespace) in namespaces {
-                let step = Step { ctx, cluster: &cluster, helm: helm.as_ref(), index, at, service, namespace };
+                let step = Step { ctx, cluster: &cluster, helm: helm.as_ref(), watch: &watch, index, at, service, namespace };
                 match &needs {
                     Some(reason) => step.case(step.first_case()).skip(reason),
                     None => needs = step.run().await.err(),
                 }
             }
         }
+        watch.end(ctx).await;
         Ok(())
     }
 }
@@ -179,6 +184,7 @@ struct Step<'a> {
     ctx: &'a Ctx<Shared>,
     cluster: &'a Cluster,
     helm: Option<&'a Helm>,
+    watch: &'a Watch,
     index: usize,
     at: usize,
     service: &'a Service,
@@ -227,6 +233,9 @@ impl Step<'_> {
         let put = self.case(&first).run(|case| self.put(seen, case)).await.ok_or_else(|| failed(&first))?;
         if self.ctx.dry_run {
             return Ok(());
+        }
+        if put.changed {
+            self.watch.acted();
         }
         let rollout = self.named("rollout");
         let Some(done) = self.case(&rollout).run(|case| self.rollout(&put, case)).await else {
@@ -410,7 +419,7 @@ impl Step<'_> {
                 let hear = |heard: Heard<'_>| match heard {
                     Heard::Progress(text) if many => case.progress(format!("{name}: {text}")),
                     Heard::Progress(text) => case.progress(text),
-                    Heard::Observed(kind, data) => case.observed(kind, &json!({"workload": follower.target().title(), "seen": data})),
+                    Heard::Observed(kind, data) => case.observed(kind, &data),
                 };
                 follower.finish(self.service.timeout.0, &hear).await
             }

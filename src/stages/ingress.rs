@@ -1,7 +1,9 @@
 //! Stage `ingress`: from the Ingress's name to the first answer of Envoy, link by link.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -22,6 +24,7 @@ use crate::clients::kube::{Cluster, Nudge};
 use crate::domain::ingress::accepted::Seen;
 use crate::domain::ingress::binding::{Around, Binding};
 use crate::domain::ingress::events::Event;
+use crate::domain::ingress::look::{Look, Told};
 use crate::domain::ingress::targets::{self, Target};
 use crate::domain::ingress::{Link, accepted, answer, balancer, binding};
 use crate::domain::verify::retry;
@@ -33,7 +36,11 @@ use crate::stages::{Seconds, Shared, verify};
 /// The re-list beside the watches.
 const RELIST: Duration = Duration::from_secs(10);
 /// AWS counts every Describe call of the account together: never more often than this, once the first seconds are over.
-const AWS_SLOWEST: Duration = Duration::from_secs(10);
+const AWS_FASTEST: Duration = Duration::from_secs(10);
+/// And not more seldom than this, however much it throttles.
+const AWS_SLOWEST: Duration = Duration::from_secs(60);
+/// Events that are looked at, the newest.
+const MOST_EVENTS: usize = 30;
 
 /// `ingress:`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -90,7 +97,8 @@ impl Stage<Shared> for IngressStage {
 
     async fn apply(&self, ctx: &Ctx<Shared>) -> Result<()> {
         let Some(params) = ctx.shared.pipeline.ingress.clone() else { return Ok(()) };
-        let chain = Chain { ctx, cluster: ctx.shared.cluster().await?, deadline: Instant::now() + params.timeout.0, params };
+        let deadline = Instant::now() + params.timeout.0;
+        let chain = Chain { ctx, cluster: ctx.shared.cluster().await?, deadline, params, told: Mutex::default() };
         chain.run().await;
         Ok(())
     }
@@ -109,6 +117,8 @@ struct Chain<'a> {
     cluster: Cluster,
     params: Ingress,
     deadline: Instant,
+    /// The verdict of each link that was recorded last.
+    told: Mutex<BTreeMap<&'static str, Told>>,
 }
 
 impl Chain<'_> {
@@ -187,7 +197,12 @@ impl Chain<'_> {
                 0,
                 case,
                 || either(watches),
-                || async move { poll(case, accepted::accepted(&self.seen(case).await?, Timestamp::now(), start.elapsed())) },
+                || async move {
+                    let (seen, now, waited) = (self.seen().await?, Timestamp::now(), whole_ms(start));
+                    let link = accepted::accepted(&seen, now, waited);
+                    self.record(case, Look::Accepted { seen, now, waited_ms: in_ms(waited) });
+                    poll(case, link)
+                },
             )
             .await?;
         Ok(Done::unchanged((), note))
@@ -200,7 +215,12 @@ impl Chain<'_> {
                 1,
                 case,
                 || either(watches),
-                || async move { poll(case, accepted::hostname(&self.seen(case).await?, Timestamp::now(), start.elapsed())) },
+                || async move {
+                    let (seen, now, waited) = (self.seen().await?, Timestamp::now(), whole_ms(start));
+                    let link = accepted::hostname(&seen, now, waited);
+                    self.record(case, Look::Hostname { seen, now, waited_ms: in_ms(waited) });
+                    poll(case, link)
+                },
             )
             .await?;
         case.property("alb.dns", &hostname);
@@ -208,21 +228,23 @@ impl Chain<'_> {
     }
 
     async fn active(&self, case: Case, aws: &Aws, hostname: &str) -> Result<Done<LoadBalancer>> {
-        let (start, case, mut pace) = (Instant::now(), &case, Pace::default());
+        let (start, case, pace) = (Instant::now(), &case, &Pace::default());
         let balancer = self
             .wait(
                 2,
                 case,
                 || pace.sleep(),
                 || async move {
-                    let found = match asked(aws.load_balancer(hostname).await)? {
+                    let found = match asked(aws.load_balancer(hostname).await, pace)? {
                         Ok(found) => found,
                         Err(reason) => return Ok(Poll::NotYet(reason)),
                     };
                     let seen =
                         found.as_ref().map(|b| balancer::Seen { state: b.state.clone(), reason: Some(b.reason.clone()).filter(|r| !r.is_empty()) });
-                    case.observed("load-balancer", &seen);
-                    Ok(match (poll(case, balancer::active(seen.as_ref(), hostname, start.elapsed()))?, found) {
+                    let waited = whole_ms(start);
+                    let link = balancer::active(seen.as_ref(), hostname, waited);
+                    self.record(case, Look::Active { seen, hostname: hostname.to_owned(), waited_ms: in_ms(waited) });
+                    Ok(match (poll(case, link)?, found) {
                         (Poll::Ready(()), Some(found)) => Poll::Ready(found),
                         (Poll::NotYet(reason), _) => Poll::NotYet(reason),
                         (Poll::Ready(()), None) => Poll::NotYet("AWS does not know it yet".to_owned()),
@@ -244,7 +266,7 @@ impl Chain<'_> {
                 case,
                 || either(watches),
                 || async move {
-                    let seen = self.seen(case).await?;
+                    let seen = self.seen().await?;
                     let (bindings, events) = self.bindings().await?;
                     let exists = self.cluster.get::<Service>(&self.params.namespace, service).await?.is_some();
                     let around = Around {
@@ -254,8 +276,10 @@ impl Chain<'_> {
                         reconciled: seen.events.iter().any(|e| e.reason == "SuccessfullyReconciled") || seen.hostname().is_some(),
                         events,
                     };
-                    case.observed("bindings", &(&bindings, &around));
-                    poll(case, binding::bound(&bindings, &around, start.elapsed()))
+                    let waited = whole_ms(start);
+                    let link = binding::bound(&bindings, &around, waited);
+                    self.record(case, Look::Bound { bindings, around, waited_ms: in_ms(waited) });
+                    poll(case, link)
                 },
             )
             .await?;
@@ -263,7 +287,7 @@ impl Chain<'_> {
     }
 
     async fn healthy(&self, case: Case, aws: &Aws, groups: &[String]) -> Result<Done<()>> {
-        let (min, case, mut pace) = (self.params.min_healthy as usize, &case, Pace::default());
+        let (min, case, pace) = (self.params.min_healthy as usize, &case, &Pace::default());
         let stuck_since = Mutex::new(None::<Instant>);
         let (n, all) = self
             .wait(
@@ -273,19 +297,20 @@ impl Chain<'_> {
                 || async {
                     let mut targets = Vec::new();
                     for group in groups {
-                        match asked(aws.target_health(group).await)? {
+                        match asked(aws.target_health(group).await, pace)? {
                             Ok(found) => targets.extend(found.into_iter().map(target)),
                             Err(reason) => return Ok(Poll::NotYet(reason)),
                         }
                     }
-                    case.observed("targets", &targets);
                     let stuck_for = {
                         let mut since = stuck_since.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
                         *since = targets::stuck(&targets, min).then(|| since.unwrap_or_else(Instant::now));
-                        since.map(|since| since.elapsed()).unwrap_or_default()
+                        since.map(whole_ms).unwrap_or_default()
                     };
-                    Ok(match poll(case, targets::healthy(&targets, min, stuck_for))? {
-                        Poll::Ready(n) => Poll::Ready((n, targets.len())),
+                    let (all, link) = (targets.len(), targets::healthy(&targets, min, stuck_for));
+                    self.record(case, Look::Healthy { targets, min, stuck_ms: in_ms(stuck_for) });
+                    Ok(match poll(case, link)? {
+                        Poll::Ready(n) => Poll::Ready((n, all)),
                         Poll::NotYet(reason) => Poll::NotYet(reason),
                     })
                 },
@@ -295,7 +320,7 @@ impl Chain<'_> {
     }
 
     async fn dns(&self, case: Case, hostname: &str) -> Result<Done<()>> {
-        let (case, http, mut pace) = (&case, &self.ctx.shared.http, Pace::default());
+        let (case, http, pace) = (&case, &self.ctx.shared.http, &Pace::default());
         let addresses = self
             .wait(
                 5,
@@ -315,7 +340,7 @@ impl Chain<'_> {
 
     /// Asks through the load balancer, over HTTP first, until Envoy answers.
     async fn first_answer(&self, case: Case, hostname: &str, schemes: &[verify::Scheme]) -> Result<Done<()>> {
-        let (start, case, mut pace) = (Instant::now(), &case, Pace::default());
+        let (start, case, pace) = (Instant::now(), &case, &Pace::default());
         let named =
             verify::public_hosts(&self.ctx.shared)?.into_iter().find(|h| !h.is_wildcard() && self.ctx.shared.filters.host(&h.host)).map(|h| h.host);
         let host = named.as_deref().unwrap_or(hostname);
@@ -328,10 +353,15 @@ impl Chain<'_> {
                     let mut reason = String::new();
                     for &scheme in schemes {
                         match verify::once(&self.ctx.shared, scheme, host, "/", hostname).await {
-                            Ok(reply) => match poll(case, answer::first(&reply, start.elapsed()))? {
-                                Poll::Ready(said) => return Ok(Poll::Ready(said)),
-                                Poll::NotYet(why) => reason = why,
-                            },
+                            Ok(reply) => {
+                                let waited = whole_ms(start);
+                                let link = answer::first(&reply, waited);
+                                self.record(case, Look::FirstAnswer { reply: reply.essence(), waited_ms: in_ms(waited) });
+                                match poll(case, link)? {
+                                    Poll::Ready(said) => return Ok(Poll::Ready(said)),
+                                    Poll::NotYet(why) => reason = why,
+                                }
+                            }
                             Err(error) => reason = error.to_string(),
                         }
                     }
@@ -342,8 +372,22 @@ impl Chain<'_> {
         Ok(Done::unchanged((), said))
     }
 
+    /// Records a look whose verdict differs from the one before.
+    fn record(&self, case: &Case, look: Look) {
+        let verdict = look.judge();
+        let mut told = self.told.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if told.insert(look.name(), verdict.clone()).as_ref() == Some(&verdict) {
+            return;
+        }
+        let mut data = serde_json::to_value(&look).unwrap_or_default();
+        if let Some(map) = data.as_object_mut() {
+            map.insert("verdict".to_owned(), serde_json::to_value(&verdict).unwrap_or_default());
+        }
+        case.observed("link", &data);
+    }
+
     /// The Ingress as it is now, with its class and events.
-    async fn seen(&self, case: &Case) -> Result<Seen> {
+    async fn seen(&self) -> Result<Seen> {
         let Ingress { name, namespace, .. } = &self.params;
         let Some(object) = self.cluster.get::<IngressObject>(namespace, name).await? else {
             let fault = Fault::new(Code::IngressMissing, format!("there is no Ingress {name} in {namespace}"));
@@ -355,7 +399,6 @@ impl Chain<'_> {
             seen.class_controller = found.and_then(|c| c.spec?.controller);
         }
         seen.events = events(&self.cluster.list::<CoreEvent>(namespace, "").await?, "Ingress", |n| n == name);
-        case.observed("ingress", &seen);
         Ok(seen)
     }
 
@@ -405,11 +448,17 @@ fn target(t: crate::clients::aws::Target) -> Target {
     Target { id: t.id, port: t.port, zone: some(t.zone), state: t.state, reason: some(t.reason), description: some(t.description) }
 }
 
-/// What AWS answered; a call that failed for a passing reason is looked at again.
-fn asked<T>(result: Result<T>) -> Result<std::result::Result<T, String>> {
+/// What AWS answered; a call that failed for a passing reason is looked at again, a throttled one later and later.
+fn asked<T>(result: Result<T>, pace: &Pace) -> Result<std::result::Result<T, String>> {
     match result {
-        Ok(value) => Ok(Ok(value)),
-        Err(fault) if matches!(fault.code, Code::AwsFailed | Code::AwsUnreachable) => Ok(Err(fault.message)),
+        Ok(value) => {
+            pace.throttled(false);
+            Ok(Ok(value))
+        }
+        Err(fault) if matches!(fault.code, Code::AwsFailed | Code::AwsUnreachable) => {
+            pace.throttled(["fewer calls", "Throttl", "Rate exceeded", "RequestLimitExceeded"].iter().any(|word| fault.message.contains(word)));
+            Ok(Err(fault.message))
+        }
         Err(fault) => Err(fault),
     }
 }
@@ -433,21 +482,42 @@ async fn either((a, b): (&Nudge, &Nudge)) {
     }
 }
 
-/// 1, 2, 4, 8 s, then at most every 10 s, each a little different.
+/// 1, 2, 4, 8 s, then every 10 s and a little more; after a throttled call up to a minute.
 #[derive(Default)]
 struct Pace {
-    looks: u32,
+    looks: AtomicU32,
+    throttled: AtomicU32,
 }
 
 impl Pace {
-    fn sleep(&mut self) -> tokio::time::Sleep {
-        let full = Duration::from_secs(1_u64 << self.looks.min(4)).min(AWS_SLOWEST);
-        self.looks += 1;
-        tokio::time::sleep(full.mul_f64(1.0 - 0.1 * retry::jitter()))
+    fn throttled(&self, is: bool) {
+        let times = if is { self.throttled.load(Relaxed) + 1 } else { 0 };
+        self.throttled.store(times, Relaxed);
+    }
+
+    fn sleep(&self) -> tokio::time::Sleep {
+        tokio::time::sleep(self.pause(retry::jitter()))
+    }
+
+    fn pause(&self, random: f64) -> Duration {
+        let full = match self.throttled.load(Relaxed) {
+            0 => Duration::from_secs(1 << self.looks.fetch_add(1, Relaxed).min(4)).min(AWS_FASTEST),
+            n => (AWS_FASTEST * (1 << n.min(3))).min(AWS_SLOWEST),
+        };
+        full.mul_f64(1.0 + 0.1 * random)
     }
 }
 
-/// The events about objects of one kind.
+/// How long ago, in whole milliseconds, as it is recorded.
+fn whole_ms(start: Instant) -> Duration {
+    Duration::from_millis(in_ms(start.elapsed()))
+}
+
+fn in_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The newest events about objects of one kind.
 fn events(all: &[CoreEvent], kind: &str, name: impl Fn(&str) -> bool) -> Vec<Event> {
     let about = |e: &&CoreEvent| e.involved_object.kind.as_deref() == Some(kind) && e.involved_object.name.as_deref().is_some_and(&name);
     let read = |e: &CoreEvent| {
@@ -461,5 +531,27 @@ fn events(all: &[CoreEvent], kind: &str, name: impl Fn(&str) -> bool) -> Vec<Eve
             last: times.into_iter().find_map(time),
         }
     };
-    all.iter().filter(about).map(read).collect()
+    let mut found: Vec<Event> = all.iter().filter(about).map(read).collect();
+    found.sort_by_key(|event| event.last);
+    found.split_off(found.len().saturating_sub(MOST_EVENTS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn aws_is_asked_at_most_every_ten_seconds_and_less_when_it_throttles() {
+        let pace = Pace::default();
+        let seconds = |n: usize| -> Vec<u64> { (0..n).map(|_| pace.pause(0.0).as_secs()).collect() };
+        assert_eq!(seconds(6), [1, 2, 4, 8, 10, 10]);
+        pace.throttled(true);
+        assert_eq!(seconds(1), [20]);
+        pace.throttled(true);
+        pace.throttled(true);
+        assert_eq!(seconds(1), [60]);
+        pace.throttled(false);
+        assert_eq!(seconds(1), [10]);
+        assert!(pace.pause(1.0) > AWS_FASTEST, "jitter never makes it faster");
+    }
 }

@@ -46,7 +46,7 @@ impl<S: Stage<Shared>> Stage<Shared> for Locked<S> {
     }
 
     async fn apply(&self, ctx: &Ctx<Shared>) -> Result<()> {
-        if !ctx.dry_run && take(ctx).await.is_none() {
+        if !ctx.dry_run && !ctx.shared.options.releases_task.only_looks() && take(ctx).await.is_none() {
             return Ok(());
         }
         self.0.apply(ctx).await

@@ -2,6 +2,7 @@
 //!
 //! Adding a stage: its file here, its lines in [`Pipeline`] and [`ALL`], its judgement in `domain`.
 
+pub mod availability;
 pub mod connect;
 pub mod deploy;
 pub mod doctor;
@@ -23,7 +24,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::engine::Stage;
-pub use shared::{Filters, Given, Options, Shared};
+pub use shared::{Filters, Given, Options, Shard, Shared};
 
 /// A pipeline file: the single description of an environment. Only `version`, `name` and `cluster` are mandatory; a stage whose
 /// section is missing is skipped.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tokio::sync::watch;
 
 use crate::base::codes::Code;
@@ -25,7 +26,7 @@ use crate::engine::record::{Case, Done};
 use crate::engine::{Ctx, Readiness, Stage};
 use crate::stages::deploy::ServiceNamespace;
 use crate::stages::verify::{self, HostSource, Verify};
-use crate::stages::{Seconds, Shared, lock};
+use crate::stages::{Seconds, Shared, availability, lock};
 
 /// How long a proven host waits for the others' first verdict, so that the number of stale workloads is known before the first restart.
 const GATHERING: Duration = Duration::from_secs(10);
@@ -108,7 +109,7 @@ impl Stage<Shared> for RedeployStage {
     async fn apply(&self, ctx: &Ctx<Shared>) -> Result<()> {
         let pipeline = &ctx.shared.pipeline;
         let hosts = pipeline.routes.is_some().then_some(HostSource::FromRoutes);
-        let params = pipeline.verify.clone().unwrap_or_else(|| Verify { hosts, checks: Vec::new(), timeout: ANSWER });
+        let params = pipeline.verify.clone().unwrap_or_else(|| Verify { hosts, checks: Vec::new(), timeout: ANSWER, availability: None });
         verify::ask_all(ctx, &params).await
     }
 }
@@ -178,8 +179,8 @@ impl<'a> Cure<'a> {
         let cluster = self.ctx.shared.cluster().await?;
         case.progress("looking for proof that a stale certificate is behind it");
         let evidence = gather::evidence(&cluster, namespace, service).await;
-        case.observed("certificate", &(reply, &evidence));
         let judgement = judge(reply, &evidence);
+        case.observed("certificate", &json!({"reply": reply.essence(), "evidence": evidence, "verdict": judgement}));
         let (Cause::StaleWorkload, Some(root)) = (judgement.cause, &evidence.root) else { return Ok(Cured::NotProven(judgement)) };
         let mut workloads = BTreeSet::new();
         for pod in evidence.pods.iter().filter(|p| judgement.pods.contains(&p.name)) {
@@ -300,6 +301,7 @@ impl<'a> Cure<'a> {
         if lock::take(self.ctx).await.is_none() {
             return Err(Fault::new(Code::Locked, format!("{workload} was not restarted: another run holds the lock")));
         }
+        let watch = availability::Watch::start(self.ctx, |host| host.service == service && host.namespace == workload.namespace).await;
         let failure = Mutex::new(None);
         let builder = self.ctx.record.case(format!("redeploy {} in {}", workload.name, workload.namespace)).service(service);
         let restarted = builder.run(|case| async {
@@ -310,6 +312,8 @@ impl<'a> Cure<'a> {
             result
         });
         let note = restarted.await;
+        watch.acted();
+        watch.end(self.ctx).await;
         let fault = failure.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
         note.ok_or_else(|| fault.unwrap_or_else(|| Fault::new(Code::Cancelled, "aborted while a workload was restarted")))
     }

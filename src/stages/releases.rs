@@ -1,5 +1,7 @@
 //! Stage `releases`: the virtual-services and alb-istio-ingress charts, through the real helm.
 
+pub mod manage;
+
 use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,12 +12,13 @@ use crate::base::names::ObjectName;
 use crate::base::place::Place;
 use crate::base::text;
 use crate::clients::kube::Cluster;
-use crate::domain::releases::argv::Wanted;
 use crate::domain::releases::decide::Next;
 use crate::domain::releases::helm::Helm;
 use crate::domain::releases::plan::{self, Permit, Plan};
 use crate::engine::record::{Case, Done};
 use crate::engine::{Ctx, Readiness, Stage};
+use crate::stages::availability::Watch;
+use crate::stages::releases::manage::Task;
 use crate::stages::{Seconds, Shared};
 
 /// How many lines of a diff a report carries.
@@ -62,7 +65,8 @@ impl Stage<Shared> for ReleasesStage {
         if ctx.shared.pipeline.releases.is_empty() {
             return Ok(Readiness::Skip("no releases: section in the file".to_owned()));
         }
-        for (index, release) in ctx.shared.pipeline.releases.iter().enumerate() {
+        let applies = ctx.shared.options.releases_task == Task::Apply;
+        for (index, release) in ctx.shared.pipeline.releases.iter().enumerate().filter(|_| applies) {
             files_are_there(&ctx.shared, index, release)?;
         }
         Ok(Readiness::Ready)
@@ -70,8 +74,12 @@ impl Stage<Shared> for ReleasesStage {
 
     async fn apply(&self, ctx: &Ctx<Shared>) -> Result<()> {
         let shared = &ctx.shared;
+        if shared.options.releases_task != Task::Apply {
+            return manage::run(ctx, &shared.options.releases_task).await;
+        }
         let cluster = shared.cluster().await?;
         let helm = Helm::open(&shared.tools, cluster.kubeconfig()).await?;
+        let watch = Watch::start(ctx, |_| true).await;
         let mut failed: Option<&str> = None;
         for (index, release) in shared.pipeline.releases.iter().enumerate() {
             let case = ctx.record.case(format!("helm upgrade {}", release.name)).service(&release.name);
@@ -80,10 +88,11 @@ impl Stage<Shared> for ReleasesStage {
                 case.skip(format!("needs helm upgrade {failed} (failed)"));
                 continue;
             }
-            if case.run(|case| one(ctx, &helm, &cluster, release, case)).await.is_none() {
+            if case.run(|case| one(ctx, &helm, &cluster, release, &watch, case)).await.is_none() {
                 failed = Some(&release.name);
             }
         }
+        watch.end(ctx).await;
         Ok(())
     }
 }
@@ -102,18 +111,9 @@ fn files_are_there(shared: &Shared, index: usize, release: &Release) -> Result<(
     }
 }
 
-async fn one(ctx: &Ctx<Shared>, helm: &Helm, cluster: &Cluster, release: &Release, case: Case) -> Result<Done> {
+async fn one(ctx: &Ctx<Shared>, helm: &Helm, cluster: &Cluster, release: &Release, watch: &Watch, case: Case) -> Result<Done> {
     let (shared, options) = (&ctx.shared, &ctx.shared.options);
-    let wanted = Wanted {
-        name: release.name.clone(),
-        namespace: release.namespace.clone(),
-        chart: shared.path(&release.chart),
-        values: release.values.iter().map(|file| shared.path(file)).collect(),
-        team: release.team.clone(),
-        timeout: release.timeout.0,
-        take_ownership: options.take_ownership,
-        ..Wanted::default()
-    };
+    let wanted = manage::wanted(shared, release);
     let (recover_pending, new_alb, team_change) = (options.recover_pending, options.allow_new_alb, options.allow_team_change);
     let permit = Permit { recover_pending, new_alb, team_change, preview: ctx.dry_run };
     case.property("helm.version", helm.version());
@@ -143,6 +143,7 @@ async fn one(ctx: &Ctx<Shared>, helm: &Helm, cluster: &Cluster, release: &Releas
         Next::UpgradeIfChanged | Next::Upgrade => {}
     }
     if plan.changes() {
+        watch.acted();
         case.progress(if plan.stored.is_some() { "upgrading" } else { "installing" });
     }
     let applied = plan::apply(helm, cluster, &wanted, permit, plan).await.map_err(|fault| placed(fault, shared, release))?;

@@ -10,6 +10,7 @@ use crate::clients::aws::Aws;
 use crate::clients::http::Http;
 use crate::clients::kube::Cluster;
 use crate::clients::tools::Tools;
+use crate::stages::releases::manage::Task;
 use crate::stages::{Pipeline, connect, lock};
 
 /// Narrows a run to some services, namespaces or hosts; empty means all.
@@ -43,6 +44,10 @@ pub struct Options {
     pub allow_team_change: bool,
     pub take_ownership: bool,
     pub write_kubeconfig: bool,
+    /// What the stage `releases` does.
+    pub releases_task: Task,
+    /// The share of the checks that this run asks.
+    pub shard: Option<Shard>,
     /// Deploy without asking first whether it would fail.
     pub no_preflight: bool,
     /// How long to wait for the lock of another run.
@@ -51,6 +56,33 @@ pub struct Options {
     pub stages: Vec<&'static str>,
     /// An extra file of trusted certificates for the checks through the load balancer.
     pub cacert: Option<PathBuf>,
+}
+
+/// The `k`th of `n` shares, from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shard {
+    k: usize,
+    n: usize,
+}
+
+impl Default for Shard {
+    fn default() -> Self {
+        Self { k: 1, n: 1 }
+    }
+}
+
+impl Shard {
+    /// Reads `2/5`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (k, n) = text.split_once('/')?;
+        let (k, n) = (k.trim().parse().ok()?, n.trim().parse().ok()?);
+        (1 <= k && k <= n).then_some(Self { k, n })
+    }
+
+    /// Every `n`th item: what stands together in a file is spread over all shares.
+    pub fn of<T>(self, items: Vec<T>) -> Vec<T> {
+        items.into_iter().enumerate().filter(|(index, _)| index % self.n == self.k - 1).map(|(_, item)| item).collect()
+    }
 }
 
 /// The context of every stage.
@@ -116,5 +148,22 @@ impl Shared {
     /// AWS as the file's identity, opened when it is first asked for.
     pub async fn aws(&self) -> Result<Aws> {
         Box::pin(connect::aws(self)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_disjoint_and_whole() {
+        let items: Vec<u32> = (0..10).collect();
+        let shares: Vec<Vec<u32>> = ["1/3", "2/3", "3/3"].iter().map(|text| Shard::parse(text).expect("valid").of(items.clone())).collect();
+        let mut all: Vec<u32> = shares.concat();
+        all.sort_unstable();
+        assert_eq!((all, shares[1].as_slice()), (items, &[1, 4, 7][..]));
+        for wrong in ["0/3", "4/3", "1", "a/b", "1/0", "-1/3"] {
+            assert_eq!(Shard::parse(wrong), None, "{wrong}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Stage `verify`: every host through the load balancer, with the right Host and SNI.
 
 pub mod ask;
+pub mod check;
 pub mod direct;
 
 use std::net::SocketAddr;
@@ -13,17 +14,19 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::ask::{Asker, Heard, Question, Talk, Through};
+pub use self::check::{Check, Scheme};
 use crate::base::codes::Code;
 use crate::base::fault::{Fault, Result};
 use crate::base::place::Place;
 use crate::clients::aws::Listener;
-use crate::clients::http::{self, NetError, Request};
+use crate::clients::http::{NetError, Request};
 use crate::domain::certificates::{Cause, Judgement};
 use crate::domain::ingress::accepted::Seen;
 use crate::domain::routes::{self, PublicHost};
 use crate::domain::verify::{Expect, Reply};
 use crate::engine::record::{Case, Done};
 use crate::engine::{Ctx, Readiness, Stage};
+use crate::stages::availability::Availability;
 use crate::stages::redeploy::{Cure, Cured, Suspect, Ticket};
 use crate::stages::{Seconds, Shared, ingress};
 
@@ -43,6 +46,9 @@ pub struct Verify {
     #[serde(default = "default_timeout")]
     #[schemars(with = "String", regex(pattern = crate::stages::DURATION_PATTERN))]
     pub timeout: Seconds,
+    /// What is allowed while `deploy`, `releases` or `redeploy` change something; without it the numbers are only told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub availability: Option<Availability>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -51,50 +57,8 @@ pub enum HostSource {
     FromRoutes,
 }
 
-/// One request and what its answer must be.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Check {
-    pub host: String,
-    #[serde(default = "default_path")]
-    pub path: String,
-    /// `http` or `https`; by default as the load balancer listens.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scheme: Option<Scheme>,
-    /// The status that is right; by default what the service itself answers with 2xx, 3xx, 401 or 403.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 100, max = 599))]
-    pub status: Option<u16>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub body_contains: Option<String>,
-    /// The answer must be there within this time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>", regex(pattern = crate::stages::DURATION_PATTERN))]
-    pub within: Option<Seconds>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Scheme {
-    Http,
-    Https,
-}
-
-fn default_path() -> String {
-    "/".to_owned()
-}
-
 fn default_timeout() -> Seconds {
     Seconds::from_secs(60)
-}
-
-impl From<Scheme> for http::Scheme {
-    fn from(scheme: Scheme) -> Self {
-        match scheme {
-            Scheme::Http => http::Scheme::Http,
-            Scheme::Https => http::Scheme::Https,
-        }
-    }
 }
 
 /// Asks every public host through the load balancer; a proven stale certificate is cured on the way.
@@ -133,7 +97,7 @@ pub struct Item {
 pub(super) async fn ask_all(ctx: &Ctx<Shared>, params: &Verify) -> Result<()> {
     let shared = &ctx.shared;
     let (through, schemes) = way(ctx).await?;
-    let items = items(ctx, params, &schemes)?;
+    let items = ctx.shared.options.shard.unwrap_or_default().of(items(ctx, params, &schemes)?);
     if items.is_empty() {
         ctx.record.case("hosts").skip("no host to check (filtered, or none is public)");
         return Ok(());
@@ -295,7 +259,7 @@ fn items(ctx: &Ctx<Shared>, params: &Verify, schemes: &[Scheme]) -> Result<Vec<I
         if !filters.host(&check.host) || !owner.map_or(filters.services.is_empty() && filters.namespaces.is_empty(), passes) {
             continue;
         }
-        let expect = Expect { status: check.status, body_contains: check.body_contains.clone(), within: check.within.map(|w| w.0) };
+        let expect = check.expect();
         let place = shared.place(&format!("/verify/checks/{index}")).cloned();
         for &scheme in check.scheme.as_ref().map_or(schemes, std::slice::from_ref) {
             let question = Question { scheme: scheme.into(), host: check.host.clone(), path: check.path.clone(), expect: expect.clone() };

@@ -29,6 +29,14 @@ fn the_runbook_runs_and_a_second_run_changes_nothing() {
     let last_run = again.events().iter().rposition(|event| event["event"] == "run-started").expect("a run");
     let changed = again.events()[last_run..].iter().filter(|event| event["change"] == "changed").count();
     assert_eq!(changed, 0, "{}", again.stdout);
+    assert!(!again.stdout.contains("availability "), "nothing was changed, so there is nothing to tell\n{}", again.stdout);
+
+    // Hosts that answered before a change are asked once a second meanwhile.
+    let values = workspace.read("pipelines/charts/app1-prod.yaml");
+    workspace.write("pipelines/charts/app1-prod.yaml", &values.replace("replicas: 2", "replicas: 3"));
+    let grown = workspace.run(&["deploy", "-f", FILE, "--service", "app1-service"]).exits(0);
+    let asked = grown.case("availability app1.public.domain");
+    assert!(asked["note"].as_str().is_some_and(|note| note.starts_with("0 of ")), "{asked}");
 }
 
 #[test]
@@ -51,8 +59,19 @@ fn each_stage_runs_alone_against_a_served_sandbox() {
     workspace.run(&["releases", "-f", FILE, "--check"]).exits(10);
     workspace.run(&["releases", "-f", FILE]).exits(0);
     workspace.run(&["releases", "-f", FILE, "--check"]).exits(0);
+    workspace.run(&["releases", "plan", "-f", FILE]).exits(0).says("unchanged, revision 1");
+    workspace.run(&["releases", "status", "-f", FILE]).exits(0).says("revision 1, deployed");
+    workspace.run(&["releases", "history", "virtual-services", "-f", FILE]).exits(0).says("virtual-services 1: deployed");
+    workspace.run(&["releases", "rollback", "virtual-services", "-f", FILE]).exits(5).says("there is no good revision before the current one");
+    workspace.run(&["releases", "status", "nosuch", "-f", FILE]).exits(3).says("the file has no release `nosuch`");
     workspace.run(&["ingress", "-f", FILE]).exits(0).says("first answer");
     workspace.run(&["verify", "-f", FILE, "--host", "app1.public.domain"]).exits(0).says("GET app1.public.domain/");
+    for (share, told) in [("1/2", "GET app1.public.domain/"), ("2/2", "no host to check")] {
+        workspace.run(&["verify", "-f", FILE, "--service", "app1-service", "--namespace", "prod", "--shard", share]).exits(0).says(told);
+    }
+    workspace.run(&["releases", "remove", "alb-istio-ingress", "-f", FILE, "--dry-run"]).exits(0).says("would remove revision 1");
+    workspace.run(&["releases", "remove", "alb-istio-ingress", "-f", FILE]).exits(0).says("removed revision 1");
+    workspace.run(&["releases", "status", "alb-istio-ingress", "-f", FILE]).exits(0).says("not installed in istio-system");
 }
 
 #[test]

@@ -12,7 +12,12 @@ fn in_world(world: &str, more: &[&str]) -> Run {
     // What is asserted stands in memory from here on: the workspace goes with this function.
     let kept = tempfile::tempdir().expect("a folder").keep();
     std::fs::rename(&run.reports, kept.join("reports")).expect("moved");
-    Run { reports: kept.join("reports"), ..run }
+    let run = Run { reports: kept.join("reports"), ..run };
+    // Whatever the world, its run log alone gives the same verdicts again.
+    let recorded = run.events().iter().filter(|event| !event["data"]["verdict"].is_null()).count();
+    let told = if recorded == 0 { "no verdict was recorded".to_owned() } else { format!("{recorded} verdicts, drawn as recorded") };
+    workspace.run(&["replay", &run.reports.join("run.jsonl").display().to_string()]).exits(0).says(&told);
+    run
 }
 
 fn failed(run: &Run) -> Vec<Value> {

@@ -195,8 +195,9 @@ impl Checker<'_> {
                 .filter(|(k, _)| branch.pointer(&format!("/properties/{}", k.text().unwrap_or_default())).is_some());
             tried.push((known.count(), errors, found, branch));
         }
-        tried.sort_by_key(|(known, errors, ..)| (std::cmp::Reverse(*known), *errors));
-        let undecided = tried.len() > 1 && tried[0].0 == 0;
+        // A branch that names the node's type was more likely meant than one that admits anything.
+        tried.sort_by_key(|(known, errors, _, branch)| (std::cmp::Reverse(*known), branch.get("type").is_none(), *errors));
+        let undecided = tried.len() > 1 && tried[0].0 == 0 && node.entries().is_some();
         match tried.into_iter().next() {
             None => {
                 let kinds: Vec<String> = branches.iter().filter(|b| !is_null_schema(b)).map(|b| expected(b)).collect();

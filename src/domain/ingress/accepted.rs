@@ -17,6 +17,8 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// An event older than this may describe what has been corrected since; the controller gets this long to say something newer.
 const STALE: Duration = Duration::from_secs(60);
 const STALE_GRACE: Duration = Duration::from_secs(20);
+/// A controller answers a change within this time; a hostname beside a younger one may be the former load balancer's.
+const UNANSWERED: Duration = Duration::from_secs(30);
 
 /// What is known of an Ingress.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,11 +116,8 @@ pub fn accepted(seen: &Seen, now: Timestamp, waited: Duration) -> Link<String> {
     Link::NotYet(format!("no controller has taken the Ingress yet (class {})", class_words(seen)))
 }
 
-/// Has it a hostname?
+/// Has it a hostname that the newest change left it? When a changed Ingress fails to build, its status keeps the old one.
 pub fn hostname(seen: &Seen, now: Timestamp, waited: Duration) -> Link<String> {
-    if let Some(hostname) = seen.hostname() {
-        return Link::holds(hostname.to_owned());
-    }
     if let Some(broken) = refused(seen, now, waited) {
         return match broken {
             Link::Broken(fault) => Link::Broken(fault),
@@ -126,12 +125,26 @@ pub fn hostname(seen: &Seen, now: Timestamp, waited: Duration) -> Link<String> {
             Link::Holds(..) => Link::NotYet("the Ingress has no hostname yet".to_owned()),
         };
     }
-    let last = events::newest(&seen.events, seen.applied);
-    Link::NotYet(match last.map(|e| (events::meaning(e, &seen.namespace, &seen.name), e)) {
-        Some((Meaning::OfAnother(other), event)) => format!("the Ingress {other} of the same group blocks it: {}", events::words(event)),
-        Some((Meaning::Transient, event)) => format!("the controller tries again: {}", events::words(event)),
-        _ => "the Ingress has no hostname yet".to_owned(),
-    })
+    let last = events::newest(&seen.events, seen.applied).map(|e| (events::meaning(e, &seen.namespace, &seen.name), e));
+    match (last, seen.hostname()) {
+        (Some((Meaning::OfAnother(other), event)), _) => {
+            Link::NotYet(format!("the Ingress {other} of the same group blocks it: {}", events::words(event)))
+        }
+        (Some((Meaning::Transient, event)), _) => Link::NotYet(format!("the controller tries again: {}", events::words(event))),
+        (_, None) => Link::NotYet("the Ingress has no hostname yet".to_owned()),
+        (Some((Meaning::Reconciled, _)), Some(hostname)) => Link::holds(hostname.to_owned()),
+        (_, Some(hostname)) => {
+            // Events are kept for an hour or so: of an older change there are none.
+            let age = seen.applied.and_then(|at| Duration::try_from(now.duration_since(at)).ok()).unwrap_or(STALE);
+            if age < UNANSWERED && waited < UNANSWERED {
+                return Link::NotYet(format!(
+                    "{hostname} is from before the change of {} ago, which the controller has not answered",
+                    text::seconds(age)
+                ));
+            }
+            Link::holds(hostname.to_owned())
+        }
+    }
 }
 
 /// A permanent refusal in the controller's newest event; an old one gets a moment to be replaced.
@@ -266,6 +279,28 @@ mod tests {
         assert_eq!(seen.hostname(), Some("k8s-istiosys-gwingres-1-2.eu-west-1.elb.amazonaws.com"));
         seen.hostnames = vec!["localhost".into()];
         assert_eq!(seen.hostname(), Some("localhost"));
+    }
+
+    #[test]
+    fn a_hostname_from_before_the_change_is_not_believed() {
+        let name = "k8s-old-1.eu-west-1.elb.amazonaws.com";
+        let with = |event| Seen { hostnames: vec![name.into()], ..seen(Some("ingress.k8s.aws/resources"), event) };
+        let done = |at| Some(("SuccessfullyReconciled", "Successfully reconciled", at));
+        let failed = |at| Some(("FailedBuildModel", "Failed build model due to unknown scheme: public", at));
+        let throttled = Some(("FailedDeployModel", "Failed deploy model due to Throttling: Rate exceeded", 1001));
+        for (event, now, waited, expected) in [
+            (None, 1001, 1, "not yet k8s-old-1.eu-west-1.elb.amazonaws.com is from before the change of 1.0 s ago"),
+            (done(990), 1001, 1, "not yet k8s-old-1"),
+            (failed(1001), 1002, 2, "alb_refused"),
+            (throttled, 1002, 2, "not yet the controller tries again"),
+            // Answered; or so long ago that the events are gone; or nothing comes.
+            (done(1001), 1002, 2, "holds k8s-old-1"),
+            (None, 9000, 1, "holds k8s-old-1"),
+            (failed(900), 1031, 31, "holds k8s-old-1"),
+        ] {
+            let found = says(&hostname(&with(event), at(now), Duration::from_secs(waited)));
+            assert!(found.starts_with(expected), "{found}");
+        }
     }
 
     #[test]

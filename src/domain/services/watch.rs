@@ -1,6 +1,6 @@
 //! Follows a workload to the verdict on its rollout: watches for speed, lists of our own every ten seconds as the truth.
 //!
-//! Beside the watches a minute of waiting costs at most ten calls: pods are listed every ten seconds, the rest once a minute.
+//! Beside the watches a minute of waiting costs at most ten calls: pods are listed every ten seconds, the rest more seldom.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, Repl
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -22,6 +22,7 @@ use crate::base::wait::{self, Patience, Poll};
 use crate::clients::kube::Cluster;
 use crate::domain::services::mirror::{Choice, Mirror};
 use crate::domain::services::rollout::convert::{self, Object, Revisions};
+use crate::domain::services::rollout::delta::Delta;
 use crate::domain::services::rollout::policy::Policy;
 use crate::domain::services::rollout::seen::{Around, Kind, Snapshot};
 use crate::domain::services::rollout::{Questions, Rollout, Verdict};
@@ -64,7 +65,8 @@ pub struct Start {
 pub enum Heard<'a> {
     /// What is missing now.
     Progress(&'a str),
-    /// `rollout-start` with a [`Start`], `rollout` with each [`Snapshot`] that differs from the one before, `rollout-deadline` with the last.
+    /// `rollout-start` with a [`Start`], `rollout` with what changed since the one before, `rollout-deadline` with the last. The one
+    /// that ended it carries the verdict.
     Observed(&'static str, Value),
 }
 
@@ -147,6 +149,14 @@ impl Follower {
         &self.target
     }
 
+    fn observation(&self, seen: &impl Serialize, verdict: Option<&Verdict>) -> Value {
+        let mut value = json!({"workload": self.target.title(), "seen": seen});
+        if let (Some(verdict), Some(map)) = (verdict, value.as_object_mut()) {
+            map.insert("verdict".to_owned(), serde_json::to_value(verdict).unwrap_or_default());
+        }
+        value
+    }
+
     /// As it was before the apply.
     pub fn before(&self) -> &Snapshot {
         &self.before
@@ -157,7 +167,8 @@ impl Follower {
     /// # Errors
     /// The verdict's fault with all its evidence, or that the API server could not be asked.
     pub async fn finish(&self, limit: Duration, hear: &(dyn Fn(Heard) + Sync)) -> Result<Success> {
-        hear(Heard::Observed("rollout-start", json(&Start { policy: self.policy.clone(), before: self.before.clone() })));
+        let start = Start { policy: self.policy.clone(), before: self.before.clone() };
+        hear(Heard::Observed("rollout-start", self.observation(&start, None)));
         // What was applied is certainly in a list that is asked for after it; the watch may be behind.
         self.copies.list_workload().await?;
         self.copies.list_pods().await?;
@@ -177,8 +188,10 @@ impl Follower {
             let snapshot = self.copies.snapshot(&self.policy, &around);
             let mut state = lock(&rollout);
             let verdict = state.0.observe(&snapshot);
-            if state.1.as_ref().is_none_or(|last| !last.same_as(&snapshot)) || !matches!(verdict, Verdict::Progressing { .. }) {
-                hear(Heard::Observed("rollout", json(&snapshot)));
+            let ended = Some(&verdict).filter(|verdict| !matches!(verdict, Verdict::Progressing { .. }));
+            if state.1.as_ref().is_none_or(|last| !last.same_as(&snapshot)) || ended.is_some() {
+                let delta = Delta::between(state.1.as_ref().unwrap_or(&self.before), &snapshot);
+                hear(Heard::Observed("rollout", self.observation(&delta, ended)));
                 let questions = state.0.questions(&snapshot);
                 if questions != Questions::default() {
                     lock(&truth).questions = questions;
@@ -209,12 +222,25 @@ impl Follower {
                 if !timed_out || unreachable.is_some() {
                     return Err(fault);
                 }
-                hear(Heard::Observed("rollout-deadline", json(&snapshot)));
-                (rollout.at_deadline(&snapshot), snapshot)
+                let trouble = rollout.at_deadline(&snapshot);
+                let verdict = Verdict::Failed(trouble.clone());
+                hear(Heard::Observed("rollout-deadline", self.observation(&Delta::between(&snapshot, &snapshot), Some(&verdict))));
+                (trouble, snapshot)
             }
         };
         Err(evidence::fault(&self.cluster, &self.target, &rollout, &snapshot, &trouble, limit).await)
     }
+}
+
+enum Listed {
+    Workload,
+    Revisions,
+    Events,
+}
+
+/// What is listed beside the pods at the `tick`th time, from 1.
+fn beside_pods(tick: u64) -> [(Listed, bool); 3] {
+    [(Listed::Workload, tick.is_multiple_of(6)), (Listed::Revisions, tick % 12 == 9), (Listed::Events, tick % 6 == 3)]
 }
 
 /// Lists at intervals, and answers what the judge wants to know.
@@ -233,15 +259,17 @@ async fn keep_true(copies: Arc<Copies>, truth: Arc<Mutex<Truth>>, notify: Arc<No
                 }
             }
         }
-        answers.forget_what_changes();
+        answers.forget_what_changes(tick);
         let silent = lock(&truth).silent >= 2;
         let mut found = copies.list_pods().await;
-        for (turn, due) in [tick % 6 == 0, tick % 6 == 3, tick % 6 == 3].into_iter().enumerate() {
-            let missed = match (&found, due || silent, turn) {
-                (Err(_), _, _) | (_, false, _) => continue,
-                (_, _, 0) => copies.list_workload().await,
-                (_, _, 1) => copies.list_revisions().await,
-                _ => copies.list_events().await,
+        for (kind, due) in beside_pods(tick) {
+            if found.is_err() || !(due || silent) {
+                continue;
+            }
+            let missed = match kind {
+                Listed::Workload => copies.list_workload().await,
+                Listed::Revisions => copies.list_revisions().await,
+                Listed::Events => copies.list_events().await,
             };
             found = match (found, missed) {
                 (Ok(a), Ok(b)) => Ok(a || b),
@@ -379,10 +407,20 @@ impl Copies {
     }
 }
 
-fn json(value: &impl Serialize) -> Value {
-    serde_json::to_value(value).unwrap_or_default()
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_minute_of_waiting_costs_at_most_ten_calls_beside_the_watches() {
+        let due =
+            |ticks: std::ops::RangeInclusive<u64>| ticks.map(|tick| 1 + beside_pods(tick).iter().filter(|(_, due)| *due).count()).sum::<usize>();
+        // The first minute begins with a list of the workload and one of its pods.
+        assert_eq!(2 + due(1..=6), 10);
+        assert!(due(7..=12) <= 10);
+    }
 }

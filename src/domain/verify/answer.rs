@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::codes::Code;
 
+/// How much of a body tells who answered.
+const ESSENCE: usize = 1024;
+
 /// An answer, as far as a judgement needs it. Header names are in lower case.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reply {
@@ -27,6 +30,14 @@ impl Reply {
     /// Did the gateway get an answer from behind it? Only then does Envoy add this header.
     pub fn reached_service(&self) -> bool {
         self.header("x-envoy-upstream-service-time").is_some()
+    }
+
+    /// What tells who answered, without other headers and the rest of the body: for a run's log.
+    #[must_use]
+    pub fn essence(&self) -> Self {
+        let tells = |name: &str| matches!(name, "server" | "location" | "x-envoy-upstream-service-time");
+        let headers = self.headers.iter().filter(|(name, _)| tells(name)).cloned().collect();
+        Self { status: self.status, headers, body: crate::base::text::head(&self.body, ESSENCE).into_owned(), took_ms: self.took_ms }
     }
 
     /// The start of the body on one line.

@@ -2,17 +2,26 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::base::codes::Code;
 use crate::base::fault::Fault;
 use crate::base::text;
 use crate::domain::verify::answer::{Origin, Reply, origin};
+use crate::domain::verify::want::{More, Statuses};
 
 /// What is right. Nothing set: the service itself must answer, with 2xx, 3xx, 401 or 403.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
 pub struct Expect {
-    pub status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<Statuses>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub body_contains: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub within: Option<Duration>,
+    #[serde(flatten)]
+    pub more: More,
 }
 
 /// The judgement of one answer.
@@ -37,7 +46,9 @@ pub enum Verdict {
 /// service's own is its answer.
 pub fn judge(expect: &Expect, reply: &Reply) -> Verdict {
     let origin = origin(reply);
-    if expect.status.is_none_or(|status| status != reply.status) {
+    // A redirect whose target is stated is an answer, whoever gives it.
+    let is_answer = expect.status.as_ref().is_some_and(|status| status.has(reply.status)) || expect.more.redirect_to.is_some();
+    if !is_answer {
         match &origin {
             Origin::AlbRedirect { location } => return Verdict::Follow { location: location.clone(), by_gateway: false },
             Origin::GatewayRedirect { location } => return Verdict::Follow { location: location.clone(), by_gateway: true },
@@ -47,11 +58,13 @@ pub fn judge(expect: &Expect, reply: &Reply) -> Verdict {
     let wrong =
         |code, message: String| Verdict::Wrong { origin: origin.clone(), fault: Box::new(described(Fault::new(code, message), &origin, reply)) };
     let words = origin.words();
-    match expect.status {
-        Some(status) if status != reply.status => {
+    let led = matches!(origin, Origin::AlbRedirect { .. } | Origin::GatewayRedirect { .. }) && expect.more.redirect_to.is_some();
+    match &expect.status {
+        Some(status) if !status.has(reply.status) => {
             return wrong(origin.code(), format!("expected {status}, got {} {words}", reply.status));
         }
         Some(_) => {}
+        None if led => {}
         None if origin != Origin::Service => return wrong(origin.code(), format!("got {} {words}", reply.status)),
         None if !matches!(reply.status, 200..=399 | 401 | 403 | 404) => {
             return wrong(Code::HttpStatus, format!("got {} {words}", reply.status));
@@ -74,7 +87,7 @@ pub fn judge(expect: &Expect, reply: &Reply) -> Verdict {
     Verdict::Right { warning }
 }
 
-fn described(fault: Fault, origin: &Origin, reply: &Reply) -> Fault {
+pub(super) fn described(fault: Fault, origin: &Origin, reply: &Reply) -> Fault {
     let headers: Vec<String> = reply.headers.iter().filter(|(name, _)| shown(name)).map(|(name, value)| format!("{name}: {value}")).collect();
     let text = format!("HTTP {}\n{}\n\n{}", reply.status, headers.join("\n"), text::head(&reply.body, 2000));
     let fault = fault.evidence("the answer", text);
@@ -113,7 +126,8 @@ mod tests {
     #[test]
     fn each_answer_has_its_verdict() {
         let none = Expect::default();
-        let status = |s| Expect { status: Some(s), ..Expect::default() };
+        let status = |s| Expect { status: Some(Statuses::one(s)), ..Expect::default() };
+        let leads = |to: &str| Expect { more: More { redirect_to: Some(to.to_owned()), ..More::default() }, ..Expect::default() };
         let contains = |t: &str| Expect { body_contains: Some(t.to_owned()), ..Expect::default() };
         let within = |s| Expect { within: Some(Duration::from_secs(s)), ..Expect::default() };
         let to = Some("https://h/");
@@ -129,6 +143,9 @@ mod tests {
             (none.clone(), gateway(200, "direct response", None), "http_unexpected"),
             (none.clone(), gateway(301, "", to), "follow"),
             (status(301), gateway(301, "", to), "right"),
+            (leads("https://h/"), gateway(301, "", to), "right"),
+            (leads("https://h/"), served(302, ""), "right"),
+            (leads("https://h/"), gateway(404, "", None), "no_route"),
             (status(200), gateway(301, "", to), "follow"),
             (status(200), served(200, ""), "right"),
             (status(200), served(204, ""), "http_status"),

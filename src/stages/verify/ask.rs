@@ -1,11 +1,13 @@
 //! Asks one question again and again until the answer is right, waiting is pointless, or the time is up.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
+use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use url::Url;
 
@@ -14,6 +16,8 @@ use crate::base::fault::{Class, Fault, Result};
 use crate::base::text;
 use crate::base::wait::{self, Patience, Poll};
 use crate::clients::http::{Answer, Http, NetError, Request, Scheme};
+use crate::domain::verify::judged::{Asked, Told};
+use crate::domain::verify::want::Session;
 use crate::domain::verify::{self, Expect, Origin, Reply, Verdict, curl, retry};
 use crate::engine::record::Case;
 
@@ -101,6 +105,7 @@ impl<'a> Talk<'a> {
         };
         let look = || async {
             let judged = self.asker.attempt(self.question).await;
+            self.record(&judged.asked);
             let mut history = self.history();
             history.attempts += 1;
             if let Some(reply) = &judged.reply {
@@ -130,6 +135,21 @@ impl<'a> Talk<'a> {
         })
     }
 
+    /// Records what was asked and answered, with its verdict; the same verdict again is left out.
+    fn record(&self, asked: &[Asked]) {
+        let mut history = self.history();
+        for asked in asked.iter().map(Asked::for_the_record) {
+            let verdict = asked.judge();
+            if history.told.insert(asked.title(), verdict.clone()).as_ref() != Some(&verdict) {
+                let mut data = serde_json::to_value(&asked).unwrap_or_default();
+                if let Some(map) = data.as_object_mut() {
+                    map.insert("verdict".to_owned(), serde_json::to_value(&verdict).unwrap_or_default());
+                }
+                self.case.observed("answer", &data);
+            }
+        }
+    }
+
     /// Ends the talk: what was heard goes into the case, and into the fault if there is one.
     pub fn end<T>(self, result: Result<T>) -> Result<T> {
         let (took, history) = (self.start.elapsed(), self.history.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()));
@@ -156,6 +176,8 @@ impl<'a> Talk<'a> {
 
 /// One answer, judged.
 struct Judged {
+    /// All that was asked for it, hop by hop and address by address.
+    asked: Vec<Asked>,
     /// `None`: right.
     wrong: Option<Wrong>,
     reply: Option<Reply>,
@@ -206,7 +228,9 @@ impl Asker {
         let answers = join_all(addresses.iter().map(|address| self.follow(question, *address))).await;
         let mut right = None;
         let mut wrong: Option<Judged> = None;
-        for (address, (judged, unreachable)) in addresses.iter().zip(answers) {
+        let mut asked = Vec::new();
+        for (address, (mut judged, unreachable)) in addresses.iter().zip(answers) {
+            asked.append(&mut judged.asked);
             match &judged.wrong {
                 None => right = Some(judged),
                 // No route to an IPv6 address from here says nothing about the load balancer.
@@ -214,10 +238,11 @@ impl Asker {
                 Some(_) => wrong = Some(at(judged, address.filter(|_| many))),
             }
         }
-        wrong.or(right).unwrap_or_else(|| {
+        let judged = wrong.or(right).unwrap_or_else(|| {
             let fault = Fault::new(Code::Unreachable, "none of the load balancer's addresses can be reached from here");
-            Judged { wrong: Some(Wrong { fault, candidate: false, patience: Duration::MAX }), reply: None, warning: None }
-        })
+            Judged { asked: Vec::new(), wrong: Some(Wrong { fault, candidate: false, patience: Duration::MAX }), reply: None, warning: None }
+        });
+        Judged { asked, ..judged }
     }
 
     /// The addresses to ask; `None`: leave it to the client.
@@ -229,7 +254,10 @@ impl Asker {
         };
         match self.http.resolve(name).await {
             Ok(addresses) => Ok(addresses.into_iter().map(|ip| Some(SocketAddr::new(ip, port))).collect()),
-            Err(error) => Err(Box::new(failed(&NetError::Dns(error)))),
+            Err(error) => {
+                let error = NetError::Dns(error);
+                Err(Box::new(Judged { asked: vec![asked(question, None, Err(error.clone()))], ..failed(&error) }))
+            }
         }
     }
 
@@ -237,18 +265,27 @@ impl Asker {
     async fn follow(&self, question: &Question, address: Option<SocketAddr>) -> (Judged, bool) {
         let (mut question, mut address) = (question.clone(), address);
         let mut seen = Vec::new();
+        let mut heard: Vec<Asked> = Vec::new();
         for _ in 0..HOPS {
-            let reply = match self.once(&question, address).await {
-                Ok(reply) => reply,
-                Err(error) => return (hopped(failed(&error), &seen), matches!(error, NetError::Unreachable { .. })),
+            let answered = self.once(&question, address).await;
+            let error = answered.as_ref().err().cloned();
+            let one = asked(&question, address, answered);
+            let verdict = one.verdict();
+            let reply = match &one.answer {
+                verify::judged::Answer::Reply { reply, .. } => reply.clone(),
+                verify::judged::Answer::Error(_) => Reply::default(),
             };
-            match verify::judge(&question.expect, &reply) {
-                Verdict::Right { warning } => return (Judged { wrong: None, reply: Some(reply), warning }, false),
-                Verdict::Wrong { origin, fault } => return (hopped(wrong(*fault, &origin, reply), &seen), false),
+            heard.push(one);
+            if let Some(error) = error {
+                return (hopped(Judged { asked: heard, ..failed(&error) }, &seen), matches!(error, NetError::Unreachable { .. }));
+            }
+            match verdict {
+                Verdict::Right { warning } => return (Judged { asked: heard, wrong: None, reply: Some(reply), warning }, false),
+                Verdict::Wrong { origin, fault } => return (hopped(Judged { asked: heard, ..wrong(*fault, &origin, reply) }, &seen), false),
                 Verdict::Follow { location, .. } => {
                     let Some(next) = next_hop(&question, &location) else {
                         let fault = Fault::new(Code::HttpUnexpected, format!("got {} to a place that cannot be asked: {location}", reply.status));
-                        return (wrong(fault, &Origin::Gateway, reply), false);
+                        return (Judged { asked: heard, ..wrong(fault, &Origin::Gateway, reply) }, false);
                     };
                     address = if next.host.eq_ignore_ascii_case(&question.host) {
                         address.map(|a| {
@@ -263,11 +300,12 @@ impl Asker {
             }
         }
         let fault = Fault::new(Code::HttpUnexpected, format!("redirected {HOPS} times: {}", seen.join(" → ")));
-        (Judged { wrong: Some(Wrong { fault, candidate: false, patience: Duration::from_secs(20) }), reply: None, warning: None }, false)
+        let wrong = Some(Wrong { fault, candidate: false, patience: Duration::from_secs(20) });
+        (Judged { asked: heard, wrong, reply: None, warning: None }, false)
     }
 
     /// One request.
-    pub async fn once(&self, question: &Question, address: Option<SocketAddr>) -> Result<Reply, NetError> {
+    pub async fn once(&self, question: &Question, address: Option<SocketAddr>) -> Result<Answer, NetError> {
         let _permit = self.permits.acquire().await;
         let mut request = Request::get(question.scheme, &question.host, &question.path);
         request.connect = address;
@@ -276,13 +314,30 @@ impl Asker {
         }
         request.timeout = REQUEST;
         request.cacert.clone_from(&self.cacert);
-        self.http.send(&request).await.map(reply)
+        self.http.send(&request).await
     }
 }
 
-fn reply(answer: Answer) -> Reply {
-    let took_ms = u64::try_from(answer.timings.total.as_millis()).unwrap_or(u64::MAX);
-    Reply { status: answer.status, body: answer.text(), headers: answer.headers, took_ms }
+/// A question with its answer, as it is judged.
+fn asked(question: &Question, address: Option<SocketAddr>, answered: Result<Answer, NetError>) -> Asked {
+    let answer = match answered {
+        Ok(answer) => {
+            let took_ms = u64::try_from(answer.timings.total.as_millis()).unwrap_or(u64::MAX);
+            let session =
+                answer.tls.as_ref().map(|tls| Session { version: tls.version.clone(), not_after: tls.chain.first().map(|leaf| leaf.not_after) });
+            verify::judged::Answer::Reply { reply: Reply { status: answer.status, body: answer.text(), headers: answer.headers, took_ms }, session }
+        }
+        Err(error) => verify::judged::Answer::Error(error),
+    };
+    Asked {
+        at: Timestamp::now(),
+        scheme: question.scheme,
+        host: question.host.clone(),
+        path: question.path.clone(),
+        address: address.map(|address| address.ip().to_string()),
+        expect: question.expect.clone(),
+        answer,
+    }
 }
 
 /// The question that a redirect asks.
@@ -302,13 +357,18 @@ fn next_hop(question: &Question, location: &str) -> Option<Question> {
 
 fn wrong(fault: Fault, origin: &Origin, reply: Reply) -> Judged {
     let patience = Duration::from_secs(origin.patience_seconds());
-    Judged { wrong: Some(Wrong { fault, candidate: origin.may_be_stale_certificate(), patience }), reply: Some(reply), warning: None }
+    Judged {
+        asked: Vec::new(),
+        wrong: Some(Wrong { fault, candidate: origin.may_be_stale_certificate(), patience }),
+        reply: Some(reply),
+        warning: None,
+    }
 }
 
 fn failed(error: &NetError) -> Judged {
     let fault = error.fault();
     let patience = retry::net_patience(fault.code);
-    Judged { wrong: Some(Wrong { fault, candidate: false, patience }), reply: None, warning: None }
+    Judged { asked: Vec::new(), wrong: Some(Wrong { fault, candidate: false, patience }), reply: None, warning: None }
 }
 
 /// Tells which way an answer came about.
@@ -336,6 +396,8 @@ struct History {
     lines: Vec<String>,
     last: Option<Fault>,
     status: Option<(u16, u64)>,
+    /// The verdicts that were recorded, by what was asked.
+    told: BTreeMap<String, Told>,
 }
 
 impl History {

@@ -7,6 +7,7 @@ use futures::StreamExt;
 
 use crate::clients::http::Http;
 use crate::domain::verify::Expect;
+use crate::domain::verify::want::Statuses;
 use crate::engine::record::{Done, Recorder};
 use crate::stages::verify::Scheme;
 use crate::stages::verify::ask::{AT_ONCE, Asker, Heard, Question, Talk, Through};
@@ -38,7 +39,7 @@ impl Direct {
     pub async fn run(self, record: &Recorder, http: &Http) {
         let through = self.address.map_or(Through::Own, |(host, port)| Through::Address(host, port));
         let asker = Asker::new(http.clone(), through, self.cacert);
-        let expect = Expect { status: self.status, body_contains: self.body_contains, within: self.within };
+        let expect = Expect { status: self.status.map(Statuses::one), body_contains: self.body_contains, within: self.within, ..Expect::default() };
         let (asker, expect, path, timeout) = (&asker, &expect, &self.path, self.timeout);
         futures::stream::iter(self.hosts)
             .for_each_concurrent(AT_ONCE, |host| async move {

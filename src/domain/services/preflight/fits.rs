@@ -127,11 +127,13 @@ pub fn misfit(spec: &Value, nodes: &[Offer]) -> Option<String> {
     if short.iter().any(Vec::is_empty) {
         return None;
     }
-    // What every node is short of says it best; else what the nearest one lacks.
-    let nearest = short.iter().min_by_key(|names| names.len())?;
-    let common: Vec<&String> = nearest.iter().filter(|name| short.iter().all(|names| names.contains(name))).collect();
-    let told: Vec<&String> = if common.is_empty() { nearest.iter().collect() } else { common };
-    let parts = told.into_iter().map(|name| {
+    // What every node is short of says it best.
+    let common: Vec<&String> = short[0].iter().filter(|name| short.iter().all(|names| names.contains(name))).collect();
+    if common.is_empty() {
+        let all: Vec<String> = requests.iter().map(|(name, wanted)| format!("{} {name}", amount(name, *wanted))).collect();
+        return Some(format!("no node has room for all that it asks for together: {}", all.join(", ")));
+    }
+    let parts = common.into_iter().map(|name| {
         let largest = selected.iter().filter_map(|node| node.allocatable.get(name)).copied().fold(0.0, f64::max);
         format!("{} {name}, the largest has {}", amount(name, requests[name]), amount(name, largest))
     });
@@ -192,7 +194,7 @@ mod tests {
             (asks("8", "1Gi"), Some("no node is large enough: it asks for 8 cpu, the largest has 4")),
             (asks("1", "16Gi"), Some("no node is large enough: it asks for 16Gi memory, the largest has 8Gi")),
             // Each fits somewhere, both together nowhere.
-            (asks("4", "8Gi"), Some("no node is large enough: it asks for 8Gi memory, the largest has 8Gi")),
+            (asks("4", "8Gi"), Some("no node has room for all that it asks for together: 4 cpu, 8Gi memory")),
             (
                 json!({"containers": [{"resources": {"limits": {"nvidia.com/gpu": 1}}}]}),
                 Some("no node is large enough: it asks for 1 nvidia.com/gpu, the largest has 0"),

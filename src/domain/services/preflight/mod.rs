@@ -58,6 +58,18 @@ pub struct Finding {
     pub words: String,
 }
 
+impl Finding {
+    fn next(&self) -> &'static str {
+        match self.code {
+            Code::PodsRefused if self.words.contains("needs ServiceAccount") => "create the ServiceAccount, or correct `serviceAccountName`",
+            Code::VolumeFailing => "create the claim, or correct `claimName`",
+            Code::NoController => "correct `ingressClassName`, or install the controller of that class",
+            Code::PodsRefused | Code::ApplyRefused => "correct what the API server's words above name",
+            code => code.info().next,
+        }
+    }
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     pub findings: Vec<Finding>,
@@ -89,9 +101,9 @@ impl Report {
         if self.findings.len() > 1 {
             fault = fault.evidence("all that would fail", lines.join("\n"));
         }
-        let codes: BTreeSet<Code> = self.findings.iter().map(|f| f.code).collect();
-        for code in codes {
-            fault = fault.next(code.info().next);
+        let steps: BTreeSet<&str> = self.findings.iter().map(Finding::next).collect();
+        for step in steps {
+            fault = fault.next(step);
         }
         Some(fault.next("nothing was touched; `--no-preflight` deploys it all the same"))
     }
@@ -265,6 +277,16 @@ fn pod_of(manifest: &Manifest, made: &Made) -> Option<Value> {
     spec.remove("serviceAccountName");
     if spec.get("priorityClassName").and_then(Value::as_str).is_some_and(|class| made.has("PriorityClass", class)) {
         spec.remove("priorityClassName");
+    }
+    let claims = manifest.value.pointer("/spec/volumeClaimTemplates").and_then(Value::as_array);
+    let names: Vec<&str> = claims.into_iter().flatten().filter_map(|claim| claim.pointer("/metadata/name")?.as_str()).collect();
+    if !names.is_empty() {
+        let volumes = spec.entry("volumes").or_insert_with(|| json!([]));
+        let of_claim = |name: &&str| json!({"name": name, "persistentVolumeClaim": {"claimName": format!("{name}-{}-0", manifest.name())}});
+        if let Some(volumes) = volumes.as_array_mut() {
+            volumes.retain(|volume| !volume.get("name").and_then(Value::as_str).is_some_and(|name| names.contains(&name)));
+            volumes.extend(names.iter().map(of_claim));
+        }
     }
     if manifest.kind() == "Job" {
         spec.entry("restartPolicy").or_insert_with(|| "Never".into());

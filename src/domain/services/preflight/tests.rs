@@ -81,6 +81,16 @@ fn the_tried_pod_is_its_controllers() {
 }
 
 #[test]
+fn a_stateful_sets_pod_has_the_volumes_of_its_claims() {
+    let set = app(|o| {
+        o["kind"] = json!("StatefulSet");
+        o["spec"]["volumeClaimTemplates"] = json!([{"metadata": {"name": "data"}}]);
+    });
+    let pod = pod_of(&set, &Made::default()).expect("a pod");
+    assert_eq!(pod["spec"]["volumes"], json!([{"name": "data", "persistentVolumeClaim": {"claimName": "data-app1-0"}}]));
+}
+
+#[test]
 fn all_findings_are_one_fault_with_the_first_ones_code_and_place() {
     let mut report = Report::default();
     assert_eq!(report.fault(), None);

@@ -6,10 +6,13 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use crate::base::text;
 use crate::domain::services::rollout::policy::Policy;
 use crate::domain::services::rollout::seen::{Condition, Container, Ended, Event, Kind, Pod, Role, State, Strategy, Workload};
 
 const REVISION: &str = "deployment.kubernetes.io/revision";
+/// What is kept of an event's message.
+const MESSAGE: usize = 2000;
 
 /// A workload as the API server has it.
 #[derive(Clone, Debug)]
@@ -125,7 +128,7 @@ impl Object {
         for container in found.iter_mut().flat_map(|pod| &mut pod.containers) {
             self.probes_as_written(container);
         }
-        found.sort_by(|a, b| a.name.cmp(&b.name));
+        found.sort_by(|a, b| (&a.name, &a.uid).cmp(&(&b.name, &b.uid)));
         found
     }
 
@@ -428,7 +431,7 @@ pub fn event(o: &core::Event) -> Event {
         name: o.involved_object.name.clone().unwrap_or_default(),
         warning: o.type_.as_deref() == Some("Warning"),
         reason: o.reason.clone().unwrap_or_default(),
-        message: o.message.clone().unwrap_or_default(),
+        message: text::head(o.message.as_deref().unwrap_or_default(), MESSAGE).into_owned(),
         count: o.count.or_else(|| series.and_then(|s| s.count)).unwrap_or(1),
         last: o
             .last_timestamp

@@ -4,6 +4,7 @@
 //! persistence and the container's role decide together. What is short of that is told while waiting.
 
 pub mod convert;
+pub mod delta;
 pub mod history;
 pub mod pods;
 pub mod policy;

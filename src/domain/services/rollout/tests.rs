@@ -10,6 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::base::codes::Code;
+use crate::domain::services::rollout::delta::Delta;
 use crate::domain::services::rollout::policy::Policy;
 use crate::domain::services::rollout::seen::{Around, Condition, Container, Ended, Event, Kind, Pod, Role, Snapshot, State, Strategy, Workload};
 use crate::domain::services::rollout::{Rollout, Trouble, Verdict};
@@ -19,6 +20,8 @@ struct Play {
     rollout: Rollout,
     snapshot: Snapshot,
     start: Timestamp,
+    /// The same rollout, fed with what a run's log keeps.
+    replayed: (Rollout, Snapshot),
 }
 
 impl Play {
@@ -30,16 +33,25 @@ impl Play {
     }
 
     fn after(before: &Snapshot, now: Snapshot) -> Self {
-        Self { rollout: Rollout::new(Policy::default(), before), start: now.at, snapshot: now }
+        let rollout = Rollout::new(Policy::default(), before);
+        Self { rollout: rollout.clone(), start: now.at, snapshot: now, replayed: (rollout, before.clone()) }
     }
 
     /// Changes what is seen, and judges it at this second.
     fn at(&mut self, second: f64, change: impl FnOnce(&mut Snapshot)) -> Verdict {
         change(&mut self.snapshot);
         self.snapshot.at = self.start + Duration::from_secs_f64(second);
-        let verdict = self.rollout.observe(&self.snapshot);
+        // Live snapshots come in this order.
+        let seen = sorted(&self.snapshot);
+        let verdict = self.rollout.observe(&seen);
         let again = serde_json::to_string(&self.snapshot).expect("json");
         assert_eq!(serde_json::from_str::<Snapshot>(&again).expect("reads back"), self.snapshot);
+        // What a run's log keeps is enough to draw the same verdict.
+        let delta = serde_json::to_string(&Delta::between(&self.replayed.1, &seen)).expect("json");
+        let after = serde_json::from_str::<Delta>(&delta).expect("reads back").applied_to(&self.replayed.1);
+        assert!(after.same_as(&seen), "{delta}");
+        assert_eq!(self.replayed.0.observe(&after), verdict);
+        self.replayed.1 = after;
         verdict
     }
 
@@ -93,6 +105,14 @@ impl Pod {
         }
         self
     }
+}
+
+/// As the log gives it back: in the order in which live snapshots come.
+fn sorted(snapshot: &Snapshot) -> Snapshot {
+    let mut snapshot = snapshot.clone();
+    snapshot.pods.sort_by(|a, b| (&a.name, &a.uid).cmp(&(&b.name, &b.uid)));
+    snapshot.events.sort_by(|a, b| (a.last, &a.uid).cmp(&(b.last, &b.uid)));
+    snapshot
 }
 
 fn snapshot(workload: Option<Workload>, pods: Vec<Pod>) -> Snapshot {

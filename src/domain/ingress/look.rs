@@ -1,0 +1,85 @@
+//! One look at a link of the chain, with all that its verdict is drawn from: it is recorded, and `replay` draws the verdict again.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::base::codes::Code;
+use crate::domain::ingress::balancer;
+use crate::domain::ingress::binding::{self, Around, Binding};
+use crate::domain::ingress::targets::{self, Target};
+use crate::domain::ingress::{Link, accepted, answer};
+use crate::domain::verify::Reply;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "link")]
+pub enum Look {
+    Accepted { seen: accepted::Seen, now: Timestamp, waited_ms: u64 },
+    Hostname { seen: accepted::Seen, now: Timestamp, waited_ms: u64 },
+    Active { seen: Option<balancer::Seen>, hostname: String, waited_ms: u64 },
+    Bound { bindings: Vec<Binding>, around: Around, waited_ms: u64 },
+    Healthy { targets: Vec<Target>, min: usize, stuck_ms: u64 },
+    FirstAnswer { reply: Reply, waited_ms: u64 },
+}
+
+/// A link's verdict, as it is recorded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "verdict")]
+pub enum Told {
+    Holds {
+        value: String,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        warnings: Vec<String>,
+    },
+    NotYet {
+        reason: String,
+    },
+    Broken {
+        code: Code,
+        message: String,
+    },
+}
+
+impl Told {
+    pub fn words(&self) -> String {
+        match self {
+            Told::Holds { value, .. } => format!("holds: {value}"),
+            Told::NotYet { reason } => format!("not yet: {reason}"),
+            Told::Broken { code, message } => format!("{code}: {message}"),
+        }
+    }
+}
+
+impl Look {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Look::Accepted { .. } => "ingress accepted",
+            Look::Hostname { .. } => "hostname",
+            Look::Active { .. } => "load balancer active",
+            Look::Bound { .. } => "target group binding",
+            Look::Healthy { .. } => "targets healthy",
+            Look::FirstAnswer { .. } => "first answer",
+        }
+    }
+
+    pub fn judge(&self) -> Told {
+        let ms = Duration::from_millis;
+        match self {
+            Look::Accepted { seen, now, waited_ms } => told(accepted::accepted(seen, *now, ms(*waited_ms)), |by| by),
+            Look::Hostname { seen, now, waited_ms } => told(accepted::hostname(seen, *now, ms(*waited_ms)), |name| name),
+            Look::Active { seen, hostname, waited_ms } => told(balancer::active(seen.as_ref(), hostname, ms(*waited_ms)), |()| String::new()),
+            Look::Bound { bindings, around, waited_ms } => told(binding::bound(bindings, around, ms(*waited_ms)), |arns| arns.join(" ")),
+            Look::Healthy { targets, min, stuck_ms } => told(targets::healthy(targets, *min, ms(*stuck_ms)), |n| n.to_string()),
+            Look::FirstAnswer { reply, waited_ms } => told(answer::first(reply, ms(*waited_ms)), |said| said),
+        }
+    }
+}
+
+fn told<T>(link: Link<T>, value: impl FnOnce(T) -> String) -> Told {
+    match link {
+        Link::Holds(held, warnings) => Told::Holds { value: value(held), warnings },
+        Link::NotYet(reason) => Told::NotYet { reason },
+        Link::Broken(fault) => Told::Broken { code: fault.code, message: fault.message },
+    }
+}

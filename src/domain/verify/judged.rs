@@ -1,0 +1,108 @@
+//! One question with its answer, as it is judged and recorded: `replay` judges it again.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::base::codes::Code;
+use crate::base::fault::Fault;
+use crate::clients::http::{NetError, Scheme};
+use crate::domain::verify::answer::{Origin, Reply, origin};
+use crate::domain::verify::expect::{Expect, Verdict, described, judge};
+use crate::domain::verify::want::Session;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Asked {
+    pub at: Timestamp,
+    pub scheme: Scheme,
+    pub host: String,
+    pub path: String,
+    /// The address that was asked, where there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    pub expect: Expect,
+    #[serde(flatten)]
+    pub answer: Answer,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    Reply {
+        reply: Reply,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        session: Option<Session>,
+    },
+    Error(NetError),
+}
+
+/// The verdict, as it is recorded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "verdict")]
+pub enum Told {
+    Right { warning: Option<String> },
+    Follow { location: String },
+    Wrong { code: Code, message: String },
+}
+
+impl Told {
+    pub fn words(&self) -> String {
+        match self {
+            Told::Right { warning: None } => "right".to_owned(),
+            Told::Right { warning: Some(warning) } => format!("right, but {warning}"),
+            Told::Follow { location } => format!("leads to {location}"),
+            Told::Wrong { code, message } => format!("{code}: {message}"),
+        }
+    }
+}
+
+impl Asked {
+    /// `GET app1.public.domain/`
+    pub fn title(&self) -> String {
+        let scheme = if self.scheme == Scheme::Https { "https://" } else { "" };
+        let at = self.address.as_ref().map(|address| format!(" at {address}")).unwrap_or_default();
+        format!("GET {scheme}{}{}{at}", self.host, self.path)
+    }
+
+    /// The whole verdict: the answer against the expectation, then what else is wanted.
+    pub fn verdict(&self) -> Verdict {
+        let (reply, session) = match &self.answer {
+            Answer::Reply { reply, session } => (reply, session.as_ref()),
+            Answer::Error(error) => return Verdict::Wrong { origin: Origin::Other, fault: Box::new(error.fault()) },
+        };
+        let verdict = judge(&self.expect, reply);
+        let Verdict::Right { .. } = verdict else { return verdict };
+        match self.expect.more.unmet(reply, session, self.at) {
+            None => verdict,
+            Some(words) => {
+                let origin = origin(reply);
+                let fault = Fault::new(Code::HttpUnexpected, format!("got {}, but {words}", reply.status));
+                Verdict::Wrong { fault: Box::new(described(fault, &origin, reply)), origin }
+            }
+        }
+    }
+
+    pub fn judge(&self) -> Told {
+        match self.verdict() {
+            Verdict::Right { warning } => Told::Right { warning },
+            Verdict::Follow { location, .. } => Told::Follow { location },
+            Verdict::Wrong { fault, .. } => Told::Wrong { code: fault.code, message: fault.message },
+        }
+    }
+
+    /// Without what no verdict reads: other headers, and the rest of a body that nothing is expected of.
+    #[must_use]
+    pub fn for_the_record(&self) -> Self {
+        let mut asked = self.clone();
+        if let Answer::Reply { reply, .. } = &mut asked.answer {
+            let mut essence = reply.essence();
+            let wanted = |name: &str| self.expect.more.headers.keys().any(|key| key.eq_ignore_ascii_case(name));
+            essence.headers.extend(reply.headers.iter().filter(|(name, _)| wanted(name)).cloned());
+            if self.expect.body_contains.is_some() || self.expect.more.reads_body() {
+                essence.body.clone_from(&reply.body);
+            }
+            *reply = essence;
+        }
+        asked
+    }
+}
