@@ -83,12 +83,13 @@ impl Replay {
             "link" => {
                 let Judged::<Look> { seen, verdict } = read(data)?;
                 let now = seen.judge();
-                Ok(Some(drawn(format!("{}: {}", seen.name(), now.words()), verdict, &now)))
+                Ok(Some(drawn(now.words(), verdict, &now)))
             }
             "answer" => {
                 let Judged::<Asked> { seen, verdict } = read(data)?;
                 let now = seen.judge();
-                Ok(Some(drawn(format!("{}: {}", seen.title(), now.words()), verdict, &now)))
+                let at = seen.address.as_ref().map(|address| format!("at {address}: ")).unwrap_or_default();
+                Ok(Some(drawn(format!("{at}{}", now.words()), verdict, &now)))
             }
             "certificate" => {
                 let Judged::<Certificate> { seen, verdict } = read(data)?;

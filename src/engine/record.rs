@@ -185,7 +185,11 @@ impl Recorder {
         id
     }
 
-    fn ended(&self, end: CaseEnd) {
+    fn ended(&self, mut end: CaseEnd) {
+        // The line of the run's log has one place: two would make it unreadable.
+        if let Outcome::Failed(fault) = &mut end.outcome {
+            end.place = fault.place.take().or(end.place);
+        }
         {
             let mut shared = self.lock();
             match &end.outcome {
@@ -254,13 +258,12 @@ impl CaseBuilder {
         let case = Case { recorder: recorder.clone(), id: id.clone(), gathered: Arc::default() };
         let end = |outcome: Outcome| {
             let gathered = std::mem::take(&mut *case.lock());
-            let place = outcome.fault().and_then(|fault| fault.place.clone()).or_else(|| place.clone());
             recorder.ended(CaseEnd {
                 case: id.clone(),
                 started,
                 seconds: clock.elapsed(),
                 outcome,
-                place,
+                place: place.clone(),
                 attempts: gathered.attempts,
                 warnings: gathered.warnings,
                 properties: gathered.properties,
@@ -371,6 +374,20 @@ mod tests {
         assert_eq!(failed, None);
         assert_eq!(record.faults(), [Class::Broken]);
         assert_eq!(heard.ends().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_failed_case_is_a_line_that_can_be_read_again() {
+        let (record, heard) = recorder();
+        let (of_case, of_fault) = (Place::new("meshstep.yaml", 3, 1), Place::new("k8s/app.yaml", 9, 0));
+        let fault = || Fault::new(Code::ConfigMissing, "no Secret").at(Some(&of_fault));
+        record.case("a").place(Some(&of_case)).run(|_| async { Err::<Done<()>, _>(fault()) }).await;
+        record.case("b").place(Some(&of_case)).fail(fault());
+        for event in heard.0.lock().expect("lock").iter() {
+            let line = serde_json::to_string(event).expect("json");
+            assert!(serde_json::from_str::<Stamped>(&line).is_ok(), "{line}");
+        }
+        assert!(heard.ends().iter().all(|end| end.place.as_ref() == Some(&of_fault)));
     }
 
     #[tokio::test]

@@ -68,7 +68,7 @@ impl Look {
         match self {
             Look::Accepted { seen, now, waited_ms } => told(accepted::accepted(seen, *now, ms(*waited_ms)), |by| by),
             Look::Hostname { seen, now, waited_ms } => told(accepted::hostname(seen, *now, ms(*waited_ms)), |name| name),
-            Look::Active { seen, hostname, waited_ms } => told(balancer::active(seen.as_ref(), hostname, ms(*waited_ms)), |()| String::new()),
+            Look::Active { seen, hostname, waited_ms } => told(balancer::active(seen.as_ref(), hostname, ms(*waited_ms)), |()| "active".to_owned()),
             Look::Bound { bindings, around, waited_ms } => told(binding::bound(bindings, around, ms(*waited_ms)), |arns| arns.join(" ")),
             Look::Healthy { targets, min, stuck_ms } => told(targets::healthy(targets, *min, ms(*stuck_ms)), |n| n.to_string()),
             Look::FirstAnswer { reply, waited_ms } => told(answer::first(reply, ms(*waited_ms)), |said| said),
