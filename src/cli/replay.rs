@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn what_is_no_whole_log_of_ours_is_told() {
-        let answer = r#"{"at":"2026-11-26T00:00:01Z","event":"observed","case":{"stage":"verify","name":"GET h/"},"kind":"answer","data":{"at":"2026-11-26T00:00:01Z","scheme":"http","host":"h","path":"/","expect":{},"reply":{"reply":{"status":200,"headers":[["server","istio-envoy"],["x-envoy-upstream-service-time","1"]],"body":"","took_ms":1}},"verdict":{"verdict":"right","warning":null}}}"#;
+        let answer = r#"{"at":"2026-11-26T00:00:01Z","event":"observed","case":{"stage":"verify","name":"GET h/"},"kind":"answer","data":{"at":"2026-11-26T00:00:01Z","scheme":"http","host":"h","path":"/","expect":{},"reply":{"reply":{"status":200,"headers":[["server","istio-envoy"],["x-envoy-upstream-service-time","1"]],"body":"","took_ms":1}},"verdict":{"verdict":"right"}}}"#;
         for (text, told) in [
             (String::new(), "is no run log of meshstep"),
             ("hello\n".to_owned(), "is no run log of meshstep"),

@@ -85,3 +85,23 @@ fn unhealthy_targets_are_reported_with_aws_reason() {
     let run = in_world("target-unhealthy", &[]).exits(5);
     assert!(failure(&run, "targets_unhealthy").to_string().contains("Request timed out"), "{}", run.stdout);
 }
+
+/// A run that was judged wrongly becomes a fixture: its log, with the verdict that is right.
+#[test]
+fn recorded_runs_are_judged_as_recorded() {
+    let workspace = Workspace::new();
+    let mut seen = 0;
+    for entry in std::fs::read_dir(crate::support::root().join("fixtures/runs")).expect("the folder") {
+        let log = entry.expect("an entry").path();
+        let run = workspace.run(&["replay", &log.display().to_string()]);
+        assert_eq!(run.exit, 0, "{}\n{}\n{}", log.display(), run.stdout, run.stderr);
+        seen += 1;
+    }
+    assert!(seen > 0);
+    // A judge that changed its mind is told.
+    let log = std::fs::read_to_string(crate::support::root().join("fixtures/runs/crash-loop.jsonl")).expect("the log");
+    workspace.write("other.jsonl", &log.replace("ended 3 times", "ended 4 times"));
+    workspace.run(&["replay", "other.jsonl"]).exits(3).says("1 verdict, 1 differ from what was recorded");
+    workspace.write("cut.jsonl", &log[..log.len() - 100]);
+    workspace.run(&["replay", "cut.jsonl"]).exits(3).says("is cut off");
+}

@@ -40,9 +40,17 @@ pub enum Answer {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "verdict")]
 pub enum Told {
-    Right { warning: Option<String> },
-    Follow { location: String },
-    Wrong { code: Code, message: String },
+    Right {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        warning: Option<String>,
+    },
+    Follow {
+        location: String,
+    },
+    Wrong {
+        code: Code,
+        message: String,
+    },
 }
 
 impl Told {
