@@ -138,7 +138,9 @@ fn rights_case(stage: &str) -> String {
 /// Asks once for all stages together; each stage's verdict is a case.
 async fn ask_rights(ctx: &Ctx<Shared>, cluster: &Cluster, needed: &[(&str, Vec<Right>)], mesh: bool) {
     let installing = if mesh { rights::installing(&ctx.shared.pipeline) } else { Vec::new() };
-    let all: BTreeSet<Right> = needed.iter().flat_map(|(_, rights)| rights).chain(&installing).cloned().collect();
+    let deploys = needed.iter().any(|(stage, _)| *stage == "deploy") && !ctx.shared.options.no_preflight;
+    let foreseeing = if deploys { rights::foreseeing(&ctx.shared.pipeline, &ctx.shared.filters) } else { Vec::new() };
+    let all: BTreeSet<Right> = needed.iter().flat_map(|(_, rights)| rights).chain(&installing).chain(&foreseeing).cloned().collect();
     let denied = match denied(cluster, all.into_iter().collect()).await {
         Ok(denied) => denied,
         Err(fault) => return ctx.record.case("rights").fail(fault),
@@ -150,6 +152,9 @@ async fn ask_rights(ctx: &Ctx<Shared>, cluster: &Cluster, needed: &[(&str, Vec<R
             if missing.is_empty() { Ok(Done::unchanged((), text::count(rights.len(), "right"))) } else { Err(lacking(stage, &missing)) }
         });
         judged.await;
+    }
+    if !foreseeing.is_empty() {
+        helping(ctx, &foreseeing, missing(&foreseeing)).await;
     }
     if !installing.is_empty() {
         let judged = ctx.record.case("rights to install Istio").run(|_| async {
@@ -165,6 +170,22 @@ async fn ask_rights(ctx: &Ctx<Shared>, cluster: &Cluster, needed: &[(&str, Vec<R
         });
         judged.await;
     }
+}
+
+/// Rights that a stage can do without.
+async fn helping(ctx: &Ctx<Shared>, helping: &[Right], missing: Vec<Right>) {
+    let judged = ctx.record.case("rights for preflight").run(|case| async move {
+        let Some(first) = missing.first() else { return Ok(Done::unchanged((), text::count(helping.len(), "right"))) };
+        case.output(&rules(&missing).join("\n"));
+        let more = if missing.len() > 1 { format!(" and {} more", missing.len() - 1) } else { String::new() };
+        Ok(Done::Skipped(format!("this identity may not {first}{more}: `deploy` goes without, and sees less before it begins")))
+    });
+    judged.await;
+}
+
+fn rules(missing: &[Right]) -> Vec<String> {
+    let rules: BTreeSet<String> = missing.iter().map(|right| format!("in {}: {}", right.role(), right.rule())).collect();
+    rules.into_iter().collect()
 }
 
 /// One question settles it for an administrator; only others are asked one by one.
@@ -187,8 +208,7 @@ async fn denied(cluster: &Cluster, rights: Vec<Right>) -> Result<Vec<Right>> {
 fn lacking(stage: &str, missing: &[Right]) -> Fault {
     let first = missing.first().map(ToString::to_string).unwrap_or_default();
     let more = if missing.len() > 1 { format!(" and {} more", missing.len() - 1) } else { String::new() };
-    let rules: BTreeSet<String> = missing.iter().map(|right| format!("in {}: {}", right.role(), right.rule())).collect();
-    let rules: Vec<String> = rules.into_iter().collect();
+    let rules = rules(missing);
     let fault = Fault::new(Code::Forbidden, format!("this identity may not {first}{more}, which `{stage}` needs"));
     let fault = fault.evidence("rules to add", rules.join("\n"));
     match rules.as_slice() {

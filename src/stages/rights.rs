@@ -26,7 +26,7 @@ const ISTIO_CLUSTER_ROLES: [&str; 3] =
 const ISTIO_ROLES: [&str; 2] = ["istio-ingressgateway-sds", "istiod"];
 
 /// The rights that belong together, each a manifest of this name in `pipelines/rbac/`.
-pub const GROUPS: [&str; 7] = ["mesh-install", "mesh", "deploy", "releases", "ingress", "verify", "lock"];
+pub const GROUPS: [&str; 8] = ["mesh-install", "mesh", "deploy", "preflight", "releases", "ingress", "verify", "lock"];
 
 /// The rights of a stage for this pipeline, sorted, each once; none for a stage that asks nothing of the cluster or has no section.
 /// Those to install Istio are asked for on their own: see [`installing`].
@@ -56,6 +56,14 @@ pub fn installing(pipeline: &Pipeline) -> Vec<Right> {
     group("mesh-install", pipeline).into_iter().collect()
 }
 
+/// With these `deploy` sees before it begins what would fail; without one of them it goes on, and says what it could not look at.
+pub fn foreseeing(pipeline: &Pipeline, filters: &Filters) -> Vec<Right> {
+    let (mut rights, mut held) = (BTreeSet::new(), BTreeSet::new());
+    preflight(pipeline, filters, &mut rights);
+    deploy(pipeline, filters, &mut held);
+    rights.difference(&held).cloned().collect()
+}
+
 /// The rights of a manifest of `pipelines/rbac/`, for every stage that uses it.
 pub fn group(name: &str, pipeline: &Pipeline) -> BTreeSet<Right> {
     let (mut rights, all) = (BTreeSet::new(), Filters::default());
@@ -70,6 +78,7 @@ pub fn group(name: &str, pipeline: &Pipeline) -> BTreeSet<Right> {
             deploy(pipeline, &all, &mut rights);
             restart(pipeline, &all, &mut rights);
         }
+        "preflight" => rights.extend(foreseeing(pipeline, &all)),
         "releases" => releases(pipeline, &mut rights),
         "ingress" => ingress(pipeline, &mut rights),
         "verify" => evidence(pipeline, &all, &mut rights),
@@ -155,6 +164,14 @@ fn deploy(pipeline: &Pipeline, filters: &Filters, rights: &mut BTreeSet<Right>) 
             // With one replica the budget goes.
             add(rights, &["delete poddisruptionbudgets.policy"], namespace);
         }
+    }
+}
+
+/// A pod is tried by a dry run, and what it refers to is looked up.
+fn preflight(pipeline: &Pipeline, filters: &Filters, rights: &mut BTreeSet<Right>) {
+    for (_, (namespace, _)) in placed(pipeline, filters) {
+        add(rights, &["list nodes"], "");
+        add(rights, &["create pods", "get secrets", "get configmaps", "get serviceaccounts", "get persistentvolumeclaims"], namespace);
     }
 }
 
@@ -276,6 +293,14 @@ mod tests {
         for stage in ["releases", "verify", "redeploy", "routes", "connect"] {
             assert_eq!(told(stage, &all), Vec::<String>::new(), "{stage} has no section");
         }
+    }
+
+    #[test]
+    fn what_only_helps_is_no_need() {
+        let (all, pipeline) = (Filters::default(), pipeline());
+        let helps: Vec<String> = foreseeing(&pipeline, &all).iter().map(ToString::to_string).collect();
+        assert!(helps.contains(&"create pods in prod".to_owned()) && helps.contains(&"list nodes in all namespaces".to_owned()), "{helps:?}");
+        assert!(!told("deploy", &all).iter().any(|right| helps.contains(right)));
     }
 
     #[test]

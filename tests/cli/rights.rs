@@ -25,7 +25,7 @@ fn doctor_tells_before_anything_is_changed() {
 fn whoever_may_nothing_is_told_every_rule() {
     let (_workspace, run) = denied("{}", &["doctor"]);
     let run = run.exits(7);
-    let told: String = run.cases().iter().map(|case| case["evidence"].to_string()).collect();
+    let told: String = run.cases().iter().map(|case| format!("{}{}", case["evidence"], case["output"])).collect();
     let file = root().join("pipelines/meshstep.yaml");
     let shop = meshstep::spec::load(&file, &BTreeMap::new()).unwrap_or_else(|findings| panic!("{findings:?}")).pipeline;
     let silent: Vec<Right> = GROUPS

@@ -33,7 +33,8 @@ fn the_groups_are_all_that_the_stages_ask_for() {
     let (shop, all) = (shop(), rights::Filters::default());
     let of_groups: BTreeSet<Right> = rights::GROUPS.iter().flat_map(|group| rights::group(group, &shop)).collect();
     let stages = meshstep::stages::ALL.iter().map(|(stage, _)| *stage).chain(["troubleshoot"]);
-    let of_stages: BTreeSet<Right> = stages.flat_map(|stage| rights::needed(stage, &shop, &all)).chain(rights::installing(&shop)).collect();
+    let of_stages: BTreeSet<Right> =
+        stages.flat_map(|stage| rights::needed(stage, &shop, &all)).chain(rights::installing(&shop)).chain(rights::foreseeing(&shop, &all)).collect();
     assert_eq!(of_groups, of_stages);
 }
 
