@@ -21,7 +21,18 @@ pub struct History {
     lives: BTreeMap<(String, String), Life>,
     /// States that hold now, and since when.
     since: BTreeMap<String, Timestamp>,
+    room: Room,
     now: Timestamp,
+}
+
+/// Whether a refusal is newer than the room that older pods have made.
+#[derive(Clone, Debug, Default)]
+struct Room {
+    older: usize,
+    made: Option<Timestamp>,
+    /// The newest event of a refusal, and when it was first seen.
+    refusal: Option<(String, i32)>,
+    refused: Option<Timestamp>,
 }
 
 /// One container of one pod, over its restarts.
@@ -57,6 +68,7 @@ impl History {
             old_progressing: before.workload.as_ref().and_then(|w| w.condition("Progressing")).and_then(|c| c.updated),
             lives: BTreeMap::new(),
             since: BTreeMap::new(),
+            room: Room::default(),
             now: before.at,
         };
         for pod in &before.pods {
@@ -101,6 +113,9 @@ impl History {
                 }
             }
         }
+        let refusals = new_events(&self.old_events, snapshot).filter(|e| e.kind != "Pod" && e.reason == "FailedCreate");
+        let newest = refusals.max_by_key(|e| (e.last, e.count)).map(|e| (e.uid.clone(), e.count));
+        self.room.note(snapshot.older().count(), newest, snapshot.at);
         let holding: BTreeSet<String> = states(snapshot, self);
         self.since.retain(|key, _| holding.contains(key));
         for key in holding {
@@ -136,6 +151,11 @@ impl History {
         new_events(&self.old_events, snapshot)
     }
 
+    /// Has nobody tried to create a pod since older pods last made room?
+    pub fn is_untried(&self) -> bool {
+        self.room.made.is_some_and(|made| self.room.refused.is_none_or(|refused| refused <= made))
+    }
+
     /// Was this condition `Progressing` written before the apply?
     pub fn is_old_progress(&self, updated: Option<Timestamp>) -> bool {
         updated.is_some() && self.old_progressing == updated
@@ -144,6 +164,18 @@ impl History {
     /// A sidecar beside the app that is not ready, or was not when last seen: an app that needs the network dies then, through no fault of its own.
     fn sidecar_is_missing(&self, pod: &Pod) -> bool {
         pod.containers.iter().any(|c| c.role == Role::Sidecar { native: false } && (!c.ready || self.life(pod, c).ready_since.is_none()))
+    }
+}
+
+impl Room {
+    fn note(&mut self, older: usize, refusal: Option<(String, i32)>, at: Timestamp) {
+        if older < self.older {
+            self.made = Some(at);
+        }
+        if refusal != self.refusal {
+            self.refused = Some(at);
+        }
+        (self.older, self.refusal) = (older, refusal);
     }
 }
 

@@ -121,6 +121,11 @@ fn quota_that_leaves_no_room() {
     play.snapshot.pods.push(pod("app1-old").old());
     play.snapshot.workload.iter_mut().for_each(|w| (w.available, w.strategy) = (1, Strategy::Rolling { max_unavailable: 1 }));
     progressing(play.still(60.0));
+    // It has left, and the controller has not tried again.
+    progressing(play.at(61.0, |s| s.pods.retain(|p| p.newest)));
+    progressing(play.still(70.0));
+    let again = said.replace("app1-new-x", "app1-new-y");
+    failed(play.at(72.0, |s| s.events.push(event("ReplicaSet", "app1-new", "FailedCreate", &again, 72))), Code::QuotaExceeded);
 }
 
 #[test]
