@@ -10,6 +10,8 @@ use sha2::{Digest, Sha256};
 
 use super::world::{TokenPolicy, World};
 
+/// Whose token the kubeconfig has.
+pub(super) const ADMIN: &str = "sandbox-admin";
 const PREFIX: &str = "k8s-aws-v1.";
 /// How old a presigned URL may be, and how far ahead.
 const OLDEST: Duration = Duration::from_secs(15 * 60);
@@ -30,7 +32,7 @@ pub(super) struct User {
 pub(super) fn authenticate(world: &World, admin_token: &str, token: &str, now: SystemTime) -> Result<User, String> {
     if token == admin_token {
         let groups = vec!["system:masters".to_owned(), "system:authenticated".to_owned()];
-        return Ok(User { name: "sandbox-admin".to_owned(), uid: "sandbox-admin".to_owned(), groups });
+        return Ok(User { name: ADMIN.to_owned(), uid: ADMIN.to_owned(), groups });
     }
     let url = signed_url(token)?;
     if world.access.token == TokenPolicy::Refuse {

@@ -1,5 +1,6 @@
 //! A simulated cluster, AWS and gateway behind real loopback HTTP(S). It uses nothing of ours: it speaks only HTTP, else it proves nothing.
 
+mod admission;
 pub mod api;
 mod auth;
 mod aws;

@@ -16,7 +16,7 @@ use super::pki::Authority;
 use super::sim::Sim;
 use super::store::meta::{self, suffix};
 use super::store::{Status, Store, User};
-use super::world::{self, ApiFault, World};
+use super::world::{self, ApiFault, AwsFault, World};
 use super::{auth, aws, controllers, dns, gateway, kubelet, outside, seed, tool};
 
 /// A running sandbox. Dropping it stops it.
@@ -25,6 +25,7 @@ pub struct Sandbox {
     tools: PathBuf,
     tasks: Vec<AbortHandle>,
     server: Option<Server>,
+    sim: Arc<Sim>,
 }
 
 impl Drop for Sandbox {
@@ -50,6 +51,24 @@ impl Sandbox {
     /// The API server, for what only it can do: look at the requests, freeze, drop connections.
     pub fn server(&self) -> Option<&Server> {
         self.server.as_ref()
+    }
+
+    /// From now on AWS answers with these faults; they take the place of the world's.
+    ///
+    /// # Errors
+    /// When a regular expression is broken.
+    pub fn aws_faults(&self, faults: &[AwsFault]) -> Result<(), String> {
+        self.sim.aws.set_faults(faults)
+    }
+
+    /// With `true` no AWS call is answered until `false`; connections stay open.
+    pub fn freeze_aws(&self, on: bool) {
+        self.sim.aws.frozen.send_replace(on);
+    }
+
+    /// With `true` no EKS token stands for anybody.
+    pub fn refuse_tokens(&self, on: bool) {
+        self.sim.refuse_tokens.store(on, Ordering::Relaxed);
     }
 
     /// Ends everything at once.
@@ -111,7 +130,7 @@ pub async fn start_with_tool(world_yaml: &str, dir: &Path, program: &Path) -> Re
     let connect = format!(":80:127.0.0.1:{},:443:127.0.0.1:{}", ports.http, ports.https);
     let mut environment = environment(&world, &kubeconfig, aws_address, dns_address, &connect, &ca, &tools);
     environment.extend(ways_out(proxy, &ca, dir));
-    Ok(Sandbox { environment, tools, tasks, server: Some(server) })
+    Ok(Sandbox { environment, tools, tasks, server: Some(server), sim })
 }
 
 fn environment(world: &World, kubeconfig: &str, aws: SocketAddr, dns: SocketAddr, connect: &str, ca: &str, tools: &Path) -> Vec<(String, String)> {
@@ -145,9 +164,12 @@ fn ways_out(proxy: SocketAddr, ca: &str, dir: &Path) -> Vec<(String, String)> {
 }
 
 fn options(sim: &Arc<Sim>, admin_token: &str) -> Result<Options, String> {
-    let (world, token) = (Arc::clone(&sim.world), admin_token.to_owned());
+    let (for_users, token) = (Arc::clone(sim), admin_token.to_owned());
     let authenticate = move |given: &str| {
-        let user = auth::authenticate(&world, &token, given, SystemTime::now()).ok()?;
+        let user = auth::authenticate(&for_users.world, &token, given, SystemTime::now()).ok()?;
+        if user.name != auth::ADMIN && for_users.refuse_tokens.load(Ordering::Relaxed) {
+            return None;
+        }
         Some(User { name: user.name, uid: user.uid, groups: user.groups })
     };
     let for_rights = Arc::clone(&sim.world);
@@ -178,7 +200,7 @@ fn allowed(world: &World, seen: &Seen) -> bool {
     let about_himself = seen.resource.starts_with("selfsubject");
     let hit =
         |denied: &world::Denied| holds(&denied.verb, &seen.verb) && holds(&denied.resource, &resource) && holds(&denied.namespace, &seen.namespace);
-    !(ours && !about_himself && !resource.is_empty() && world.access.denied.iter().any(hit))
+    !ours || about_himself || resource.is_empty() || !world.access.denied.iter().any(hit)
 }
 
 fn logs(sim: &Sim, request: &LogRequest) -> Result<Log, Status> {

@@ -6,12 +6,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::aws::state::instance_id;
-use super::controllers::{DEPLOYMENTS, INGRESS_CLASSES, NAMESPACES, NODES, PODS, SECRETS, look};
-use super::istio;
+use super::controllers::{DEPLOYMENTS, INGRESS_CLASSES, NAMESPACES, NODES, SECRETS, look};
 use super::sim::Sim;
 use super::store::Operation;
 use super::store::meta::{label, metadata, name, namespace, stamp, text};
 use super::world::{Installed, World};
+use super::{admission, istio};
 
 /// How old the cluster itself is.
 const CLUSTER_AGE: Duration = Duration::from_secs(90 * 24 * 3600);
@@ -84,15 +84,15 @@ fn patch(into: &mut Value, from: &Value) {
     }
 }
 
-/// What happens to objects on their way into the store: ages of the start state, and injection.
+/// What happens to objects on their way into the store: ages of the start state, and admission.
 pub(super) fn hooks(sim: &Arc<Sim>) {
     let weak = Arc::downgrade(sim);
     sim.store.admit(move |_, review, object| {
-        let Some(sim) = weak.upgrade().filter(|_| review.operation == Operation::Create && review.subresource.is_empty()) else { return Ok(()) };
-        if sim.set_back_by() > 0 {
+        let Some(sim) = weak.upgrade() else { return Ok(()) };
+        if sim.set_back_by() > 0 && review.operation == Operation::Create && review.subresource.is_empty() {
             metadata(object).insert("creationTimestamp".into(), stamp(sim.now()).into());
         }
-        if review.resource.id() == PODS { istio::inject(&sim, review.namespace, object) } else { Ok(()) }
+        admission::admit(&sim, review, object)
     });
 }
 

@@ -1,6 +1,6 @@
 //! What all simulated parts share: the store, the account, the world, the clock.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,8 @@ pub(super) struct Sim {
     pub began: Instant,
     /// Seconds that the clock is set back: while the start state is made, things get older than they are.
     back: AtomicI64,
+    /// No EKS token stands for anybody.
+    pub refuse_tokens: AtomicBool,
     kubelet: Mutex<Kubelet>,
     mesh: Mutex<Mesh>,
     lbc: Mutex<Controller>,
@@ -39,6 +41,7 @@ impl Sim {
             aws,
             began: Instant::now(),
             back: AtomicI64::new(0),
+            refuse_tokens: AtomicBool::new(false),
             kubelet: Mutex::default(),
             mesh: Mutex::default(),
             lbc: Mutex::default(),

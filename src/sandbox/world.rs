@@ -188,6 +188,19 @@ pub struct Images {
     pub missing: Vec<String>,
     /// The registry refuses these to the nodes.
     pub denied: Vec<String>,
+    /// Pulls that fail otherwise; the first entry that matches and is not used up counts.
+    pub errors: Vec<PullError>,
+}
+
+/// A pull that fails.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct PullError {
+    pub image: String,
+    /// The container runtime's words, after `failed to resolve reference "IMAGE": `.
+    pub message: String,
+    /// How often; for ever when absent.
+    pub times: Option<u32>,
 }
 
 /// Something that happens by itself.
@@ -213,6 +226,8 @@ pub struct Aws {
     pub targets: TargetOutcome,
     /// How many of the zones have a subnet tagged for load balancers.
     pub tagged_subnets: Option<usize>,
+    /// How many of the zones have a subnet for internal load balancers; all when absent.
+    pub internal_subnets: Option<usize>,
 }
 
 impl Default for Aws {
@@ -223,6 +238,7 @@ impl Default for Aws {
             load_balancer: LoadBalancerOutcome::default(),
             targets: TargetOutcome::default(),
             tagged_subnets: None,
+            internal_subnets: None,
         }
     }
 }

@@ -81,7 +81,11 @@ async fn handle(account: Arc<Account>, request: Request<Incoming>) -> Result<Res
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     let call = read(&parts, &body);
-    let verdict = account.faults.next(&call.op, &format!("{} {}", parts.uri, call.body));
+    let mut frozen = account.frozen.subscribe();
+    // the account holds the sender
+    let _ = frozen.wait_for(|frozen| !frozen).await;
+    let faults = account.faults();
+    let verdict = faults.next(&call.op, &format!("{} {}", parts.uri, call.body));
     if let Some(verdict) = &verdict {
         tokio::time::sleep(verdict.fault.delay.0).await;
         if verdict.fault.hangup {

@@ -6,8 +6,9 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::events::{self, Note, SCHEDULER};
-use super::pods::condition;
-use super::{NODES, PODS};
+use super::pods::{active, condition};
+use super::{NODES, PODS, claims};
+use crate::sandbox::admission::quantity::{asked, thousandths};
 use crate::sandbox::kubelet::script_of;
 use crate::sandbox::sim::{Sim, sooner};
 use crate::sandbox::store::meta::{deleting, label, list, name, namespace, text};
@@ -24,6 +25,8 @@ fn one(sim: &Sim, pod: &Value) -> Option<Instant> {
     }
     let nodes = sim.store.list(NODES, "");
     let why = script_of(sim, pod).and_then(|script| script.unschedulable);
+    let helpless = |why: String| format!("{why}. preemption: 0/{0} nodes are available: {0} Preemption is not helpful for scheduling.", nodes.len());
+    let why = why.or_else(|| claims::refusal(sim, pod).map(helpless));
     match why.map_or_else(|| pick(sim, pod, &nodes), Err) {
         Ok(node) => {
             let bound = sim.store.modify(PODS, namespace(pod), name(pod), |pod| {
@@ -71,7 +74,14 @@ fn pick(sim: &Sim, pod: &Value, nodes: &[Arc<Value>]) -> Result<String, String> 
     let pods = sim.store.list(PODS, "");
     let load = |node: &str| pods.iter().filter(|pod| text(pod, "/spec/nodeName") == node).count();
     let selector = pod.pointer("/spec/nodeSelector").and_then(Value::as_object);
-    let (mut cordoned, mut mismatched, mut full) = (0, 0, 0);
+    let used = |node: &str, resource: &str| -> i128 {
+        pods.iter().filter(|pod| text(pod, "/spec/nodeName") == node && active(pod)).map(|pod| asked(pod, "requests", resource)).sum()
+    };
+    let scarce = |node: &Value, resource: &str| {
+        let wanted = asked(pod, "requests", resource);
+        wanted > 0 && used(name(node), resource) + wanted > thousandths(&node["status"]["allocatable"][resource])
+    };
+    let (mut cordoned, mut mismatched, mut full, mut no_cpu, mut no_memory) = (0, 0, 0, 0, 0);
     let mut best: Option<(usize, &str)> = None;
     for node in nodes {
         let count = load(name(node));
@@ -81,14 +91,25 @@ fn pick(sim: &Sim, pod: &Value, nodes: &[Arc<Value>]) -> Result<String, String> 
             mismatched += 1;
         } else if count >= sim.world.cluster.pods_per_node {
             full += 1;
+        } else if scarce(node, "cpu") || scarce(node, "memory") {
+            no_cpu += usize::from(scarce(node, "cpu"));
+            no_memory += usize::from(scarce(node, "memory"));
         } else if best.is_none_or(|(least, _)| count < least) {
             best = Some((count, name(node)));
         }
     }
-    let told = [(full, "Too many pods"), (mismatched, "node(s) didn't match Pod's node affinity/selector"), (cordoned, "node(s) were unschedulable")];
+    let told = [
+        (no_cpu, "Insufficient cpu"),
+        (no_memory, "Insufficient memory"),
+        (full, "Too many pods"),
+        (mismatched, "node(s) didn't match Pod's node affinity/selector"),
+        (cordoned, "node(s) were unschedulable"),
+    ];
     let reasons: Vec<String> = told.iter().filter(|(count, _)| *count > 0).map(|(count, why)| format!("{count} {why}")).collect();
     let total = nodes.len();
     best.map(|(_, node)| node.to_owned()).ok_or_else(|| {
-        format!("{}. preemption: 0/{total} nodes are available: {total} Preemption is not helpful for scheduling.", reasons.join(", "))
+        let helps =
+            if no_cpu + no_memory + full > 0 { "No preemption victims found for incoming pod" } else { "Preemption is not helpful for scheduling" };
+        format!("{}. preemption: 0/{total} nodes are available: {total} {helps}.", reasons.join(", "))
     })
 }

@@ -2,6 +2,7 @@
 //! together they run again whenever anything changed or a simulated wait is over.
 
 mod bind;
+mod claims;
 mod daemonsets;
 mod deployments;
 mod endpoints;
@@ -50,7 +51,8 @@ const ALL: &[(Controller, &[&str])] = &[
     (statefulsets::reconcile, &[STATEFUL_SETS, PODS]),
     (daemonsets::reconcile, &[DAEMON_SETS, PODS, NODES]),
     (jobs::reconcile, &[JOBS, PODS]),
-    (bind::reconcile, &[PODS, NODES]),
+    (claims::reconcile, &[CLAIMS, STORAGE_CLASSES]),
+    (bind::reconcile, &[PODS, NODES, CLAIMS]),
     (kubelet::reconcile, &[PODS]),
     (endpoints::reconcile, &[SERVICES, PODS, ENDPOINTS, ENDPOINT_SLICES, BUDGETS]),
     (istio::reconcile, &[PODS, NAMESPACES, CONFIG_MAPS, SECRETS, MUTATING, VALIDATING]),

@@ -15,7 +15,7 @@ pub(super) fn reconcile(sim: &Sim) -> Option<Instant> {
 
 fn timeline(sim: &Sim) -> Option<Instant> {
     if sim.set_back_by() > 0 {
-        return None;
+        return Some(Instant::now());
     }
     let mut next = None;
     for (index, happening) in sim.world.timeline.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! The stand-in for istioctl: the few commands of the runbook, against whatever cluster KUBECONFIG names, over HTTPS like the real one.
+//! The stand-in for istioctl: the few commands of the runbook, against whatever cluster `--kubeconfig` or KUBECONFIG names, over HTTPS like the real one.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{GroupVersionKind, TypeMeta};
-use kube::{Api, Client};
+use kube::{Api, Client, Config};
 use serde_json::{Value, json};
 
 use super::{SYSTEM, installation};
@@ -59,7 +60,7 @@ async fn command(args: &[String]) -> Result<i32, Failed> {
         Some("install") => install(&words[1..]).await,
         Some("uninstall") => uninstall(&words[1..]).await,
         Some("analyze") => analyze(&words[1..]).await,
-        Some("proxy-status" | "ps") => proxy_status().await,
+        Some("proxy-status" | "ps") => proxy_status(&words[1..]).await,
         other => {
             err(&format!("Error: unknown command \"{}\" for \"istioctl\"", other.unwrap_or_default()));
             Ok(USAGE)
@@ -68,9 +69,11 @@ async fn command(args: &[String]) -> Result<i32, Failed> {
 }
 
 /// Installed once; a second installation in the same process is the same provider.
-async fn client() -> Result<Client, Failed> {
+async fn client(words: &[&str]) -> Result<Client, Failed> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    Ok(Client::try_default().await?)
+    let Some(file) = values(words, &["-c", "--kubeconfig"]).pop() else { return Ok(Client::try_default().await?) };
+    let config = Config::from_custom_kubeconfig(Kubeconfig::read_from(file)?, &KubeConfigOptions::default()).await?;
+    Ok(Client::try_from(config)?)
 }
 
 /// The value after a flag, as `--flag value` or `--flag=value`.
@@ -112,7 +115,7 @@ async fn version(words: &[&str]) -> Result<i32, Failed> {
     let mut lines = vec![format!("client version: {own}")];
     if remote {
         // the real one swallows errors too, and exits 0
-        match remote_versions().await {
+        match remote_versions(words).await {
             Ok((pilots, proxies)) if !pilots.is_empty() => {
                 answer["meshVersion"] =
                     pilots.iter().map(|version| json!({"Component": "pilot", "Revision": "default", "Info": info(version)})).collect();
@@ -140,8 +143,8 @@ async fn version(words: &[&str]) -> Result<i32, Failed> {
 
 type Proxies = Vec<(String, String, &'static str)>;
 
-async fn remote_versions() -> Result<(Vec<String>, Proxies), Failed> {
-    let client = client().await?;
+async fn remote_versions(words: &[&str]) -> Result<(Vec<String>, Proxies), Failed> {
+    let client = client(words).await?;
     let running = ListParams::default().fields("status.phase=Running");
     let pilots: Api<Pod> = Api::namespaced(client.clone(), SYSTEM);
     let mut pilots: Vec<String> = pilots.list(&running.clone().labels("app=istiod")).await?.iter().map(tag).collect();
@@ -184,7 +187,7 @@ async fn install(words: &[&str]) -> Result<i32, Failed> {
         err(&format!("Error: the sandbox's stand-in only knows the profile default, not {profile}"));
         return Ok(1);
     }
-    let client = client().await?;
+    let client = client(words).await?;
     let namespaces: Api<Namespace> = Api::all(client.clone());
     if namespaces.get_opt(SYSTEM).await?.is_none() {
         let namespace =
@@ -283,7 +286,7 @@ async fn uninstall(words: &[&str]) -> Result<i32, Failed> {
         err("Cancelled.");
         return Ok(1);
     }
-    let client = client().await?;
+    let client = client(words).await?;
     out("All Istio resources will be pruned from the cluster");
     let labelled = ListParams::default().labels("operator.istio.io/component");
     for (group, version, kind) in PURGED {
@@ -308,7 +311,7 @@ async fn uninstall(words: &[&str]) -> Result<i32, Failed> {
 }
 
 async fn analyze(words: &[&str]) -> Result<i32, Failed> {
-    let client = client().await?;
+    let client = client(words).await?;
     let namespaces: Api<Namespace> = Api::all(client);
     let all = namespaces.list(&ListParams::default()).await?;
     let plain = all.iter().filter(|ns| {
@@ -336,8 +339,8 @@ async fn analyze(words: &[&str]) -> Result<i32, Failed> {
     Ok(0)
 }
 
-async fn proxy_status() -> Result<i32, Failed> {
-    let (pilots, proxies) = remote_versions().await?;
+async fn proxy_status(words: &[&str]) -> Result<i32, Failed> {
+    let (pilots, proxies) = remote_versions(words).await?;
     if pilots.is_empty() {
         return Err("failure running port forward process: no running Istio pods in \"istio-system\"".into());
     }

@@ -69,6 +69,9 @@ pub(crate) struct Container {
     /// Distinguishes the runs in `containerID`.
     pub run: u32,
     spec: Value,
+    /// What happens in its life, and in how many runs each step has been taken.
+    script: Vec<(PodStep, u32)>,
+    /// The steps of the present run.
     steps: Vec<PodStep>,
     own_log: Vec<String>,
     pulls: u32,
@@ -97,7 +100,8 @@ pub(super) fn all(pod: &Value, script: Option<&PodScript>) -> Vec<Container> {
             last: None,
             log: Log::default(),
             run: 0,
-            steps: steps(&name),
+            script: steps(&name).into_iter().map(|step| (step, 0)).collect(),
+            steps: Vec::new(),
             spec: spec.clone(),
             pulls: 0,
             own_log,
@@ -210,6 +214,8 @@ impl Container {
             format!(
                 "rpc error: code = Unknown desc = {start} pull access denied, repository does not exist or may require authorization: authorization failed: no basic auth credentials"
             )
+        } else if let Some(message) = sim.kubelet().pull_error(sim, image) {
+            format!("rpc error: code = Unknown desc = {start} {message}")
         } else {
             sim.kubelet().keep_image(text(pod, "/spec/nodeName"), image);
             let ms = sim.world.times.pull.0.as_millis();
@@ -229,6 +235,7 @@ impl Container {
     }
 
     fn create(&mut self, sim: &Sim, pod: &Value, said: &mut Vec<Said>) {
+        self.steps = self.script.iter().filter(|(step, taken)| step.times.is_none_or(|times| *taken < times)).map(|(step, _)| step.clone()).collect();
         let stuck = match self.steps.first().filter(|step| step.state == PodState::Waiting) {
             Some(step) => Some((step.reason.clone().unwrap_or_else(|| "CreateContainerError".to_owned()), step.message.clone().unwrap_or_default())),
             None => checks::environment(sim, pod, &self.spec).map(|message| ("CreateContainerConfigError".to_owned(), message)),
@@ -246,11 +253,12 @@ impl Container {
         let now = Instant::now();
         self.say(said, false, "Started", "Container started".to_owned());
         self.run += 1;
+        self.script.iter_mut().for_each(|(_, taken)| *taken += 1);
         self.log.begin_run();
         let lines = if self.own_log.is_empty() { super::logs::opening(sim, pod, &self.name, &self.spec) } else { self.own_log.clone() };
         self.log.write(sim.now(), lines);
         let since = sim.now();
-        if self.kind == Kind::Init || (self.steps.is_empty() && ends_by_itself(pod)) {
+        if self.steps.is_empty() && (self.kind == Kind::Init || ends_by_itself(pod)) {
             self.end(sim, pod, since, 0, "Completed", "", said);
             return;
         }
@@ -268,6 +276,10 @@ impl Container {
     fn step(&mut self, sim: &Sim, pod: &Value, since: jiff::Timestamp, index: usize, said: &mut Vec<Said>) {
         let now = Instant::now();
         let Some(step) = self.steps.get(index).cloned() else {
+            if self.kind == Kind::Init {
+                self.end(sim, pod, since, 0, "Completed", "", said);
+                return;
+            }
             let failed = app::probe(sim, pod, &self.spec);
             if let Some(why) = &failed {
                 self.say(said, true, "Unhealthy", format!("Readiness probe failed: {why}"));
@@ -278,7 +290,7 @@ impl Container {
             return;
         };
         self.log.write(sim.now(), step.log.clone());
-        let next = self.steps.get(index + 1).map(|next| now + next.after.0);
+        let next = self.steps.get(index + 1).map(|next| now + next.after.0).or_else(|| (self.kind == Kind::Init).then_some(now));
         match step.state {
             PodState::Ready => self.ready = true,
             PodState::Unready => {

@@ -19,7 +19,7 @@ use super::istio;
 use super::sim::{Sim, sooner};
 use super::store::Deletion;
 use super::store::meta::{deleting, label, list, name, namespace, text, uid, version};
-use super::world::PodScript;
+use super::world::{PodScript, wild};
 
 /// What the kubelets know beyond the API.
 #[derive(Default)]
@@ -28,6 +28,8 @@ pub(super) struct Kubelet {
     seen: HashMap<String, Instant>,
     scripts: HashMap<String, Option<PodScript>>,
     used: HashMap<usize, u32>,
+    /// How often each of the world's failing pulls has failed.
+    failed_pulls: HashMap<usize, u32>,
     next_ip: u32,
     /// Which root each pod's sidecar has its certificate from.
     roots: HashMap<String, usize>,
@@ -80,6 +82,16 @@ impl Kubelet {
 
     fn keep_image(&mut self, node: &str, image: &str) {
         self.images.insert((node.to_owned(), image.to_owned()));
+    }
+
+    /// What the world lets a pull of this image fail with now.
+    fn pull_error(&mut self, sim: &Sim, image: &str) -> Option<String> {
+        let mut errors = sim.world.images.errors.iter().enumerate();
+        let left =
+            |index: usize, times: Option<u32>, used: &HashMap<usize, u32>| times.is_none_or(|times| used.get(&index).copied().unwrap_or(0) < times);
+        let (index, error) = errors.find(|(index, error)| wild(&error.image, image) && left(*index, error.times, &self.failed_pulls))?;
+        *self.failed_pulls.entry(index).or_default() += 1;
+        Some(error.message.clone())
     }
 
     fn forget(&mut self, alive: &[Arc<Value>]) {

@@ -39,7 +39,7 @@ fn one(sim: &Sim, binding: &Value) -> Option<Instant> {
     if deleting(binding) {
         if finalizers(binding).contains(&FINALIZER) {
             let arn = text(binding, "/spec/targetGroupARN").to_owned();
-            if sim.aws.faults.call("DeregisterTargets", &arn).is_ok() {
+            if sim.aws.faults().call("DeregisterTargets", &arn).is_ok() {
                 sim.aws.state().target_groups.iter_mut().filter(|group| group.arn == arn).for_each(|group| group.targets.clear());
                 release(sim, binding);
             }
@@ -70,7 +70,7 @@ fn one(sim: &Sim, binding: &Value) -> Option<Instant> {
         }
     }
     let arn = text(binding, "/spec/targetGroupARN");
-    if let Err(error) = sim.aws.faults.call("RegisterTargets", arn) {
+    if let Err(error) = sim.aws.faults().call("RegisterTargets", arn) {
         let message = wording("Elastic Load Balancing v2", "RegisterTargets", &error);
         return failed(sim, binding, "FailedReconcile", &message);
     }

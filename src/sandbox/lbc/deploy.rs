@@ -25,7 +25,7 @@ pub(super) fn wording(service: &str, op: &str, error: &AwsError) -> String {
 }
 
 fn call(sim: &Sim, op: &str, about: &str) -> Result<(), Failure> {
-    sim.aws.faults.call(op, about).map_err(|error| failed(op, &error))
+    sim.aws.faults().call(op, about).map_err(|error| failed(op, &error))
 }
 
 fn failed(op: &str, error: &AwsError) -> Failure {

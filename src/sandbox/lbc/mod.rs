@@ -59,7 +59,12 @@ fn running(sim: &Sim) -> bool {
 
 pub(super) fn reconcile(sim: &Sim) -> Option<Instant> {
     if sim.set_back_by() > 0 {
-        return None;
+        // what the start state brings is looked at as soon as it is there
+        return Some(Instant::now());
+    }
+    if *sim.aws.frozen.borrow() {
+        // it hangs in its call
+        return Some(Instant::now() + Time::from_millis(200).0);
     }
     let mut next = None;
     if running(sim) {

@@ -91,12 +91,19 @@ pub(super) fn build(sim: &Sim, stack: &Stack, members: &[Arc<Value>]) -> Result<
     if scheme != "internet-facing" && scheme != "internal" {
         return Err(failed(format_args!("unknown scheme: {scheme}")));
     }
+    if let Some(unknown) = first("security-groups").and_then(|wanted| unknown_group(sim, wanted)) {
+        let error = format!(
+            "operation error EC2: DescribeSecurityGroups, https response error StatusCode: 400, RequestID: {}, api error InvalidGroup.NotFound: The security group '{unknown}' does not exist",
+            crate::sandbox::store::meta::new_uid()
+        );
+        return Err(failed(format_args!("couldn't find all security groups: {error}")));
+    }
     let mut model = Model {
         name: first("load-balancer-name")
             .map_or_else(|| names::load_balancer(&sim.world.cluster.name, &stack.id, stack.group.as_deref(), &scheme), str::to_owned),
         stack: stack.id.clone(),
         group: stack.group.clone(),
-        subnets: subnets(sim, first("subnets"))?,
+        subnets: subnets(sim, first("subnets"), &scheme)?,
         scheme,
         listeners: Vec::new(),
         groups: Vec::new(),
@@ -121,7 +128,13 @@ pub(super) fn build(sim: &Sim, stack: &Stack, members: &[Arc<Value>]) -> Result<
     Ok(model)
 }
 
-fn subnets(sim: &Sim, wanted: Option<&str>) -> Result<Vec<Subnet>, Failure> {
+/// The first security group of a list that the account does not have.
+fn unknown_group<'a>(sim: &Sim, wanted: &'a str) -> Option<&'a str> {
+    let state = sim.aws.state();
+    wanted.split(',').map(str::trim).find(|id| id.starts_with("sg-") && !state.security_groups.iter().any(|group| group.id == **id))
+}
+
+fn subnets(sim: &Sim, wanted: Option<&str>, scheme: &str) -> Result<Vec<Subnet>, Failure> {
     let state = sim.aws.state();
     let chosen: Vec<Subnet> = match wanted {
         Some(wanted) => {
@@ -135,10 +148,11 @@ fn subnets(sim: &Sim, wanted: Option<&str>) -> Result<Vec<Subnet>, Failure> {
             }
             state.subnets.iter().filter(|subnet| ids.contains(&subnet.id.as_str())).cloned().collect()
         }
+        None if scheme == "internal" => state.subnets.iter().take(sim.world.aws.internal_subnets.unwrap_or(usize::MAX)).cloned().collect(),
         None => state.subnets.iter().filter(|subnet| subnet.tagged).cloned().collect(),
     };
     if chosen.is_empty() {
-        let evaluated = state.subnets.len();
+        let evaluated = if scheme == "internal" { 0 } else { state.subnets.len() };
         return Err(failed(format_args!(
             "couldn't auto-discover subnets: unable to resolve at least one subnet. Evaluated {evaluated} subnets: {evaluated} are tagged for other clusters, and 0 have insufficient available IP addresses"
         )));

@@ -64,6 +64,8 @@ pub struct PodStep {
     /// The first container of the application when absent.
     pub container: Option<String>,
     pub state: PodState,
+    /// Only in so many runs of the container; in all when absent.
+    pub times: Option<u32>,
     /// Exit code of `crashed`, 1 by default.
     pub exit_code: Option<i32>,
     /// `Error` or `OOMKilled` of a crash, else by the state; the reason of `waiting`.
