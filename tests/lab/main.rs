@@ -1,10 +1,16 @@
-//! `cargo lab [NAME...]`: the scenarios on real parts (README.md in this folder). Root on Linux; `cargo test` never runs it.
+//! `cargo lab [NAME...]`, `cargo lab scenarios [WORD...]`: the scenarios on real parts (README.md in this folder). Root on Linux; `cargo test` never runs it.
 
+mod logs;
+mod player;
 mod runbook;
+#[path = "../scenarios/runner/mod.rs"]
+mod runner;
+mod scenarios;
 mod shop;
 mod stale_root;
 mod support;
 mod teams;
+mod waiting;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -14,14 +20,18 @@ struct Scenario {
     name: &'static str,
     /// A scenario that takes longer has failed.
     within: Duration,
-    run: fn(),
+    /// It runs only when it is named.
+    by_name: bool,
+    run: fn(&[String]),
 }
 
-const SCENARIOS: [Scenario; 4] = [
-    Scenario { name: "teams", within: Duration::from_secs(90), run: teams::each_gets_its_load_balancer },
-    Scenario { name: "runbook", within: Duration::from_secs(240), run: runbook::with_helm_4 },
-    Scenario { name: "runbook-helm-3", within: Duration::from_secs(240), run: runbook::with_helm_3 },
-    Scenario { name: "stale-root", within: Duration::from_secs(300), run: stale_root::after_a_reinstall },
+const SCENARIOS: [Scenario; 6] = [
+    Scenario { name: "waiting", within: Duration::from_secs(300), by_name: true, run: waiting::side_by_side },
+    Scenario { name: "scenarios", within: Duration::from_secs(480), by_name: false, run: scenarios::both_sides },
+    Scenario { name: "teams", within: Duration::from_secs(90), by_name: false, run: |_| teams::each_gets_its_load_balancer() },
+    Scenario { name: "runbook", within: Duration::from_secs(240), by_name: false, run: |_| runbook::with_helm_4() },
+    Scenario { name: "runbook-helm-3", within: Duration::from_secs(240), by_name: false, run: |_| runbook::with_helm_3() },
+    Scenario { name: "stale-root", within: Duration::from_secs(300), by_name: false, run: |_| stale_root::after_a_reinstall() },
 ];
 
 fn main() -> ExitCode {
@@ -30,8 +40,15 @@ fn main() -> ExitCode {
         SCENARIOS.iter().for_each(|scenario| println!("{}", scenario.name));
         return ExitCode::SUCCESS;
     }
-    let chosen: Vec<&Scenario> =
-        SCENARIOS.iter().filter(|scenario| args.is_empty() || args.iter().any(|arg| scenario.name.contains(arg.as_str()))).collect();
+    // the words after `scenarios` and `waiting` choose among the files of tests/scenarios
+    let (args, words) = match args.split_first() {
+        Some((first, words)) if first == "scenarios" || first == "waiting" => (vec![first.clone()], words.to_vec()),
+        _ => (args, Vec::new()),
+    };
+    let chosen: Vec<&Scenario> = SCENARIOS
+        .iter()
+        .filter(|scenario| (args.is_empty() && !scenario.by_name) || args.iter().any(|arg| scenario.name.contains(arg.as_str())))
+        .collect();
     if chosen.is_empty() {
         println!("no scenario is named so; there are: {}", SCENARIOS.map(|scenario| scenario.name).join(", "));
         return ExitCode::FAILURE;
@@ -48,7 +65,7 @@ fn main() -> ExitCode {
         println!("{error}");
         return ExitCode::FAILURE;
     }
-    let failed: Vec<&str> = chosen.iter().filter(|scenario| !passes(scenario)).map(|scenario| scenario.name).collect();
+    let failed: Vec<&str> = chosen.iter().filter(|scenario| !passes(scenario, &words)).map(|scenario| scenario.name).collect();
     if failed.is_empty() {
         println!("lab: {} scenarios passed", chosen.len());
         ExitCode::SUCCESS
@@ -58,11 +75,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn passes(scenario: &Scenario) -> bool {
+fn passes(scenario: &Scenario, words: &[String]) -> bool {
     println!("== {}", scenario.name);
     let start = Instant::now();
     // The panic hook has printed what was wrong; the lab it used is down by its Drop.
-    let ended = catch_unwind(AssertUnwindSafe(scenario.run)).is_ok();
+    let ended = catch_unwind(AssertUnwindSafe(|| (scenario.run)(words))).is_ok();
     let took = start.elapsed();
     let in_time = took <= scenario.within;
     let verdict = if ended && in_time { "ok" } else { "FAILED" };

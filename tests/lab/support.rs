@@ -115,7 +115,7 @@ pub(crate) fn clean_on_signals() {
     });
 }
 
-fn runtime() -> &'static tokio::runtime::Runtime {
+pub(crate) fn runtime() -> &'static tokio::runtime::Runtime {
     static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime"))
 }
@@ -135,20 +135,26 @@ fn kit_command(script: &str) -> Command {
 
 /// Waits until `look` gives a value; its error is the reason why not yet.
 #[track_caller]
-pub(crate) fn eventually<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
+pub(crate) fn eventually<T>(limit: Duration, what: &str, look: impl FnMut() -> Result<T, String>) -> T {
+    runtime().block_on(until(limit, what, look)).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// stop, start, freeze or thaw one part of the running lab (part.sh).
+pub(crate) fn part(what: &str, name: &str) {
+    let output = kit_command("part.sh").args([what, name]).output().expect("part.sh starts");
+    assert!(output.status.success(), "part.sh {what} {name}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// `eventually` for those who wait themselves, and that may fail.
+pub(crate) async fn until<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Result<T, String>) -> Result<T, String> {
     let patience = Patience::new(limit, Duration::from_millis(200));
-    let waited = runtime().block_on(wait::until(
-        patience,
-        |_| (),
-        std::future::pending::<()>,
-        || {
-            std::future::ready(Ok(match look() {
-                Ok(value) => Poll::Ready(value),
-                Err(reason) => Poll::NotYet(reason),
-            }))
-        },
-    ));
-    waited.unwrap_or_else(|error| panic!("{what}: {error:?}"))
+    let asked = || {
+        std::future::ready(Ok(match look() {
+            Ok(value) => Poll::Ready(value),
+            Err(reason) => Poll::NotYet(reason),
+        }))
+    };
+    wait::until(patience, |_| (), std::future::pending::<()>, asked).await.map_err(|error| format!("{what}: {error:?}"))
 }
 
 /// Runs up.sh so that a signal can end it before it takes down what it has started.
@@ -295,16 +301,8 @@ for b in out:
     }
 
     /// What AWS answers from now on (faults.md); `[]` is no fault.
-    #[expect(dead_code, reason = "for the scenarios of failures")]
     pub(crate) fn faults(&self, faults: &serde_json::Value) {
         std::fs::write(self.env("LAB_FAULTS"), faults.to_string()).expect("the run folder can be written");
-    }
-
-    /// stop, start, freeze or thaw one part (part.sh).
-    #[expect(dead_code, reason = "for the scenarios of failures")]
-    pub(crate) fn part(&self, what: &str, name: &str) {
-        let output = kit_command("part.sh").args([what, name]).output().expect("part.sh starts");
-        assert!(output.status.success(), "part.sh {what} {name}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// GET through the load balancer as the runbook does it: status and body.
