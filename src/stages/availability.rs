@@ -19,7 +19,7 @@ use crate::base::fault::{Fault, Result};
 use crate::clients::http::{Http, Request, Scheme};
 use crate::domain::ingress::accepted::Seen;
 use crate::domain::routes::PublicHost;
-use crate::domain::verify::availability::{Limit, Tally};
+use crate::domain::verify::availability::{Limit, Probe, Tally};
 use crate::domain::verify::{Expect, Reply, Verdict, judge};
 use crate::engine::Ctx;
 use crate::engine::record::Done;
@@ -65,8 +65,7 @@ struct Probes {
 struct Host {
     public: PublicHost,
     scheme: Scheme,
-    /// When each probe was sent, and why it failed if it did.
-    probes: Arc<Mutex<Vec<(Duration, Option<String>)>>>,
+    probes: Arc<Mutex<Vec<Probe>>>,
 }
 
 impl Watch {
@@ -158,7 +157,7 @@ impl Probes {
 }
 
 impl Host {
-    fn probes(&self) -> MutexGuard<'_, Vec<(Duration, Option<String>)>> {
+    fn probes(&self) -> MutexGuard<'_, Vec<Probe>> {
         self.probes.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }

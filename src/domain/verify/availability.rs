@@ -22,6 +22,9 @@ pub struct Tally {
     in_gap: bool,
 }
 
+/// When a probe was sent after the beginning, and why it counts as none if it does.
+pub type Probe = (Duration, Option<String>);
+
 /// What is allowed; nothing set is only told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Limit {
@@ -33,7 +36,7 @@ pub struct Limit {
 impl Tally {
     /// Probes by when they were sent after the beginning, each with why it counts as none; and when the change was over: a gap that is
     /// open then lasts until then.
-    pub fn of(mut probes: Vec<(Duration, Option<String>)>, end: Duration) -> Self {
+    pub fn of(mut probes: Vec<Probe>, end: Duration) -> Self {
         probes.sort_by_key(|(at, _)| *at);
         let mut tally = Self::default();
         for (at, failure) in probes {
