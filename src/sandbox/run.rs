@@ -166,7 +166,8 @@ fn ways_out(proxy: SocketAddr, ca: &str, dir: &Path) -> Vec<(String, String)> {
 fn options(sim: &Arc<Sim>, admin_token: &str) -> Result<Options, String> {
     let (for_users, token) = (Arc::clone(sim), admin_token.to_owned());
     let authenticate = move |given: &str| {
-        let user = auth::authenticate(&for_users.world, &token, given, SystemTime::now()).ok()?;
+        let now = SystemTime::now() + for_users.world.cluster.clock_ahead.0;
+        let user = auth::authenticate(&for_users.world, &token, given, now).ok()?;
         if user.name != auth::ADMIN && for_users.refuse_tokens.load(Ordering::Relaxed) {
             return None;
         }
@@ -177,6 +178,7 @@ fn options(sim: &Arc<Sim>, admin_token: &str) -> Result<Options, String> {
     let for_forward = Arc::clone(sim);
     Ok(Options {
         version: format!("v{}.2", sim.world.cluster.version),
+        ahead: sim.world.cluster.clock_ahead.0,
         authenticate: Arc::new(authenticate),
         authorize: Arc::new(move |seen| allowed(&for_rights, seen)),
         logs: Arc::new(move |request| logs(&for_logs, request)),

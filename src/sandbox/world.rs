@@ -78,6 +78,8 @@ pub struct Cluster {
     pub pods_per_node: usize,
     /// Whether the load balancer controller runs.
     pub load_balancer_controller: bool,
+    /// How far the API server's clock is ahead of this machine's.
+    pub clock_ahead: Time,
 }
 
 impl Default for Cluster {
@@ -91,6 +93,7 @@ impl Default for Cluster {
             zones: vec!["a".to_owned(), "b".to_owned()],
             pods_per_node: 58,
             load_balancer_controller: true,
+            clock_ahead: Time::default(),
         }
     }
 }

@@ -27,6 +27,7 @@ pub struct ClusterInfo {
     /// `API`, `API_AND_CONFIG_MAP`, `CONFIG_MAP`; empty when not told.
     pub authentication_mode: String,
     pub auto_mode: bool,
+    pub vpc: String,
     pub health: Vec<Health>,
 }
 
@@ -74,6 +75,7 @@ fn info(cluster: &Cluster, name: &str, region: &str) -> ClusterInfo {
         public_cidrs: vpc.map(|vpc| vpc.public_access_cidrs().to_vec()).unwrap_or_default(),
         authentication_mode: text(cluster.access_config().and_then(|access| access.authentication_mode()).map(|mode| mode.as_str())),
         auto_mode: cluster.compute_config().and_then(|compute| compute.enabled()).unwrap_or(false),
+        vpc: text(vpc.and_then(|vpc| vpc.vpc_id())),
         health: issues.iter().map(|issue| Health { code: text(issue.code().map(|code| code.as_str())), message: text(issue.message()) }).collect(),
     }
 }

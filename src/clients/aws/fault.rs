@@ -28,7 +28,7 @@ impl Aws {
     }
 }
 
-fn of_service(code: &str, message: &str, action: &str) -> Fault {
+pub(super) fn of_service(code: &str, message: &str, action: &str) -> Fault {
     let said = secrets::redact(&text::one_line(message)).into_owned();
     let words = if said.is_empty() { code.to_owned() } else { format!("{code}: {said}") };
     match code {
@@ -59,7 +59,7 @@ fn of_service(code: &str, message: &str, action: &str) -> Fault {
     }
 }
 
-fn of_net(error: &(dyn StdError + 'static), action: &str, region: &str) -> Fault {
+pub(super) fn of_net(error: &(dyn StdError + 'static), action: &str, region: &str) -> Fault {
     let chain: Vec<&(dyn StdError + 'static)> =
         std::iter::successors(Some(error), |error: &&(dyn StdError + 'static)| (*error).source()).take(16).collect();
     if let Some(error) = chain.iter().find_map(|cause| cause.downcast_ref::<CredentialsError>()) {

@@ -3,6 +3,7 @@
 mod eks;
 mod elb;
 mod fault;
+mod signed;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -19,11 +20,12 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
-use aws_smithy_http_client::{Builder, ConnectorBuilder};
-use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_http_client::{Builder, Connector, ConnectorBuilder};
+use aws_smithy_runtime_api::client::http::{HttpConnectorSettings, SharedHttpClient};
 
 pub use self::eks::{ClusterInfo, Health};
 pub use self::elb::{Listener, LoadBalancer, Target, TargetGroup, Zone};
+pub use self::signed::{Certificate, Subnet};
 pub use self::token::Token;
 use crate::base::codes::Code;
 use crate::base::fault::{Fault, Result};
@@ -57,6 +59,10 @@ struct Inner {
     elb: aws_sdk_elasticloadbalancingv2::Client,
     sts: aws_sdk_sts::Client,
     tagging: aws_sdk_resourcegroupstagging::Client,
+    /// For the calls that are signed here, with their services' addresses.
+    connector: Connector,
+    acm: String,
+    ec2: String,
 }
 
 impl Aws {
@@ -66,7 +72,8 @@ impl Aws {
     /// When no Region is known, or `AWS_CA_BUNDLE` cannot be read.
     pub async fn connect(account: &Account, settings: &Settings) -> Result<Self> {
         crate::clients::install_crypto_provider();
-        let config = Box::pin(load(account, settings)).await?;
+        let ways = Ways::of(settings)?;
+        let config = Box::pin(load(account, settings, &ways)).await?;
         let Some(region) = config.region().map(ToString::to_string) else {
             return Err(Fault::new(Code::AwsFailed, "no AWS Region is known").next("name it in the file (`cluster.region`) or with AWS_REGION"));
         };
@@ -77,8 +84,16 @@ impl Aws {
                 $sdk::Client::from_conf(builder.build())
             }};
         }
+        // The SDK reads the environment by itself, these calls do not.
+        let address = |service: &str| {
+            let named = settings.get(&format!("AWS_ENDPOINT_URL_{}", service.to_uppercase())).or_else(|| settings.get("AWS_ENDPOINT_URL"));
+            named.or_else(|| config.endpoint_url()).map_or_else(|| signed::endpoint(service, &region), str::to_owned)
+        };
         Ok(Self {
             inner: Arc::new(Inner {
+                acm: address("acm"),
+                ec2: address("ec2"),
+                connector: ways.connector(&config),
                 region,
                 eks: client!(aws_sdk_eks, "EKS"),
                 elb: client!(aws_sdk_elasticloadbalancingv2, "ELASTIC_LOAD_BALANCING_V2"),
@@ -123,10 +138,10 @@ fn endpoint(settings: &Settings, service: &str) -> Option<String> {
     own.or_else(|| settings.overlaid("AWS_ENDPOINT_URL")).map(str::to_owned)
 }
 
-async fn load(account: &Account, settings: &Settings) -> Result<SdkConfig> {
+async fn load(account: &Account, settings: &Settings, ways: &Ways) -> Result<SdkConfig> {
     let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(ATTEMPT).operation_timeout(OPERATION).build();
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
-        .http_client(http_client(settings)?)
+        .http_client(ways.client())
         .timeout_config(timeouts)
         .retry_config(RetryConfig::standard().with_max_attempts(5));
     if let Some(url) = settings.overlaid("AWS_ENDPOINT_URL") {
@@ -165,26 +180,48 @@ fn overlaid_credentials(settings: &Settings) -> Option<Credentials> {
     Some(Credentials::new(key, secret, session, None, "overlay"))
 }
 
-/// The SDK's usual HTTPS client; with `AWS_CA_BUNDLE`, which the SDK does not read, and no proxy to an overlay's endpoint.
-fn http_client(settings: &Settings) -> Result<SharedHttpClient> {
-    // Reading the system's certificates takes a while, and a plain endpoint needs none.
-    let plain = settings.overlaid("AWS_ENDPOINT_URL").is_some_and(|url| url.starts_with("http://"));
-    let mut trust = TrustStore::empty().with_native_roots(!plain);
-    if let Some(path) = settings.get("AWS_CA_BUNDLE") {
-        let unreadable = |error: &dyn std::fmt::Display| Fault::new(Code::FileUnreadable, format!("AWS_CA_BUNDLE `{path}`: {error}"));
-        let pem = std::fs::read(path).map_err(|error| unreadable(&error))?;
-        trust = trust.with_pem_certificate(pem);
-    }
-    let tls = TlsContext::builder().with_trust_store(trust).build();
-    let tls = tls.map_err(|error| Fault::new(Code::AwsFailed, format!("the trusted certificates cannot be used: {error}")))?;
-    let proxy = if settings.overlaid("AWS_ENDPOINT_URL").is_some() { ProxyConfig::disabled() } else { ProxyConfig::from_env() };
-    Ok(Builder::new().build_with_connector_fn(move |settings, components| {
-        let mut builder = ConnectorBuilder::default().tls_provider(Provider::Rustls(CryptoMode::AwsLc)).tls_context(tls.clone());
-        builder.set_connector_settings(settings.cloned());
-        if let Some(components) = components {
-            builder.set_sleep_impl(components.sleep_impl());
+/// The way to AWS: the SDK's usual HTTPS client with `AWS_CA_BUNDLE`, which the SDK does not read, and no proxy to an overlay's endpoint.
+#[derive(Clone)]
+struct Ways {
+    tls: TlsContext,
+    proxy: ProxyConfig,
+}
+
+impl Ways {
+    fn of(settings: &Settings) -> Result<Self> {
+        // Reading the system's certificates takes a while, and a plain endpoint needs none.
+        let plain = settings.overlaid("AWS_ENDPOINT_URL").is_some_and(|url| url.starts_with("http://"));
+        let mut trust = TrustStore::empty().with_native_roots(!plain);
+        if let Some(path) = settings.get("AWS_CA_BUNDLE") {
+            let unreadable = |error: &dyn std::fmt::Display| Fault::new(Code::FileUnreadable, format!("AWS_CA_BUNDLE `{path}`: {error}"));
+            let pem = std::fs::read(path).map_err(|error| unreadable(&error))?;
+            trust = trust.with_pem_certificate(pem);
         }
-        builder.set_proxy_config(Some(proxy.clone()));
+        let tls = TlsContext::builder().with_trust_store(trust).build();
+        let tls = tls.map_err(|error| Fault::new(Code::AwsFailed, format!("the trusted certificates cannot be used: {error}")))?;
+        let proxy = if settings.overlaid("AWS_ENDPOINT_URL").is_some() { ProxyConfig::disabled() } else { ProxyConfig::from_env() };
+        Ok(Self { tls, proxy })
+    }
+
+    fn client(&self) -> SharedHttpClient {
+        let ways = self.clone();
+        Builder::new().build_with_connector_fn(move |settings, components| {
+            let mut builder = ConnectorBuilder::default().tls_provider(Provider::Rustls(CryptoMode::AwsLc)).tls_context(ways.tls.clone());
+            builder.set_connector_settings(settings.cloned());
+            if let Some(components) = components {
+                builder.set_sleep_impl(components.sleep_impl());
+            }
+            builder.set_proxy_config(Some(ways.proxy.clone()));
+            builder.build()
+        })
+    }
+
+    /// A connector beside the SDK's clients. It knows no time limit but the connection's: who calls it has a deadline.
+    fn connector(&self, config: &SdkConfig) -> Connector {
+        let mut builder = ConnectorBuilder::default().tls_provider(Provider::Rustls(CryptoMode::AwsLc)).tls_context(self.tls.clone());
+        builder.set_connector_settings(Some(HttpConnectorSettings::builder().connect_timeout(CONNECT).build()));
+        builder.set_sleep_impl(config.sleep_impl());
+        builder.set_proxy_config(Some(self.proxy.clone()));
         builder.build()
-    }))
+    }
 }

@@ -1,7 +1,7 @@
 //! AWS against a scripted endpoint: what is asked, what is read, what a refusal means.
 
 use serde_json::{Value, json};
-use wiremock::matchers::{body_string_contains, method, path};
+use wiremock::matchers::{body_string_contains, header, header_exists, method, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use super::*;
@@ -80,4 +80,51 @@ async fn a_load_balancer_is_found_by_its_name_with_its_targets() {
     assert!(aws.load_balancer("k8s-b-1234.ap-southeast-1.elb.amazonaws.com").await.expect("asked").is_none());
     let target = &aws.target_health("arn:tg").await.expect("asked")[0];
     assert_eq!((target.id.as_str(), target.port, target.reason.as_str()), ("i-1", 30080, "Target.Timeout"));
+}
+
+#[tokio::test]
+async fn a_certificate_is_described_or_not_there() {
+    let server = MockServer::start().await;
+    let found = json!({"Certificate": {
+        "CertificateArn": "arn:a", "DomainName": "*.public.domain", "SubjectAlternativeNames": ["*.public.domain", "public.domain"],
+        "Status": "ISSUED", "NotAfter": 1_798_761_600.0,
+        "RenewalSummary": {"RenewalStatus": "PENDING_VALIDATION", "RenewalStatusReason": "CAA_ERROR"},
+    }});
+    let asked = |arn: &str| {
+        let target = header("x-amz-target", "CertificateManager.DescribeCertificate");
+        Mock::given(method("POST")).and(path("/")).and(target).and(header_exists("authorization")).and(body_string_contains(arn))
+    };
+    asked("arn:a").respond_with(ResponseTemplate::new(200).set_body_json(found)).mount(&server).await;
+    let missing = json!({"__type": "com.amazonaws.acm#ResourceNotFoundException", "message": "Could not find certificate arn:b."});
+    asked("arn:b").respond_with(ResponseTemplate::new(400).set_body_json(missing)).mount(&server).await;
+    let denied =
+        json!({"__type": "AccessDeniedException", "Message": "User: arn:aws:iam::1:user/ci is not authorized to perform: acm:DescribeCertificate"});
+    asked("arn:c").respond_with(ResponseTemplate::new(400).set_body_json(denied)).mount(&server).await;
+    let aws = aws(&server.uri()).await;
+    let found = aws.certificate("arn:a").await.expect("asked").expect("found");
+    assert_eq!((found.status.as_str(), found.domains.len(), found.reason.as_str()), ("ISSUED", 2, "CAA_ERROR"));
+    assert_eq!(found.not_after.map(|end| end.to_string()).as_deref(), Some("2027-01-01T00:00:00Z"));
+    assert_eq!(aws.certificate("arn:b").await.expect("asked"), None);
+    assert_eq!(aws.certificate("arn:c").await.expect_err("denied").code, Code::AwsDenied);
+}
+
+#[tokio::test]
+async fn subnets_are_read_with_their_tags() {
+    let server = MockServer::start().await;
+    let body = r#"<DescribeSubnetsResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><requestId>r</requestId><subnetSet>
+        <item><subnetId>subnet-1</subnetId><availabilityZone>ap-southeast-1a</availabilityZone><availableIpAddressCount>4091</availableIpAddressCount>
+        <tagSet><item><key>kubernetes.io/role/elb</key><value>1</value></item><item><key>Name</key><value>a &amp; b</value></item></tagSet></item>
+        <item><subnetId>subnet-2</subnetId><availabilityZone>ap-southeast-1b</availabilityZone>
+        <availableIpAddressCount>3</availableIpAddressCount></item>
+        </subnetSet></DescribeSubnetsResponse>"#;
+    let asked = Mock::given(method("POST")).and(body_string_contains("Filter.1.Name=vpc-id&Filter.1.Value.1=vpc-1"));
+    asked.respond_with(ResponseTemplate::new(200).set_body_raw(body, "text/xml")).mount(&server).await;
+    let refusal = "<Response><Errors><Error><Code>UnauthorizedOperation</Code><Message>You are not authorized</Message></Error></Errors></Response>";
+    let asked = Mock::given(method("POST")).and(body_string_contains("vpc-2"));
+    asked.respond_with(ResponseTemplate::new(403).set_body_raw(refusal, "text/xml")).mount(&server).await;
+    let aws = aws(&server.uri()).await;
+    let found = aws.subnets("vpc-1").await.expect("asked");
+    assert_eq!((found[0].zone.as_str(), found[0].free_addresses, found[0].tags["Name"].as_str()), ("ap-southeast-1a", 4091, "a & b"));
+    assert_eq!((found.len(), found[1].tags.len()), (2, 0));
+    assert_eq!(aws.subnets("vpc-2").await.expect_err("denied").code, Code::AwsDenied);
 }

@@ -64,7 +64,12 @@ fn presign(credentials: &Credentials, region: &str, cluster: &str, now: SystemTi
 
 /// The Region's STS host, in its partition. It is the real one whatever endpoint the SDK is given: EKS accepts no other.
 fn sts_host(region: &str) -> String {
-    let domain = match region {
+    format!("sts.{region}.{}", domain(region))
+}
+
+/// The domain of a Region's services, in its partition.
+pub(super) fn domain(region: &str) -> &'static str {
+    match region {
         _ if region.starts_with("cn-") => "amazonaws.com.cn",
         _ if region.starts_with("us-iso-") => "c2s.ic.gov",
         _ if region.starts_with("us-isob-") => "sc2s.sgov.gov",
@@ -72,8 +77,7 @@ fn sts_host(region: &str) -> String {
         _ if region.starts_with("eu-isoe-") => "cloud.adc-e.uk",
         _ if region.starts_with("eusc-") => "amazonaws.eu",
         _ => "amazonaws.com",
-    };
-    format!("sts.{region}.{domain}")
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The Kubernetes API: one connection per run, with a token that renews itself, deadlines, retries and faults that name the next step.
 
+mod clock;
 mod config;
 mod fault;
 mod guard;

@@ -49,3 +49,9 @@ pub(super) fn warn(answer: &mut Answer, text: &str) {
         answer.headers_mut().append(header::WARNING, value);
     }
 }
+
+/// The time of an answer, for a server whose clock is ahead; without it hyper writes its own.
+pub(super) fn date(ahead: std::time::Duration) -> Option<HeaderValue> {
+    let now = jiff::Timestamp::now() + ahead;
+    HeaderValue::from_str(&now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()).ok()
+}

@@ -95,6 +95,8 @@ pub struct Options {
     pub version: String,
     /// Loopback port; 0 takes a free one.
     pub port: u16,
+    /// How far its clock is ahead.
+    pub ahead: Duration,
     pub authenticate: Authenticate,
     pub authorize: Authorize,
     pub logs: Logs,
@@ -115,6 +117,7 @@ impl Default for Options {
         Options {
             version: "v1.37.2".into(),
             port: 0,
+            ahead: Duration::ZERO,
             authenticate: Arc::new(move |_| Some(admin.clone())),
             authorize: Arc::new(|_| true),
             logs: Arc::new(|_| Ok(Log::default())),

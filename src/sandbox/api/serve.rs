@@ -132,7 +132,10 @@ async fn serve(api: &Arc<Api>, request: Request<Incoming>) -> Option<Answer> {
         }
         Err(status) => Err(status),
     };
-    let answered = answered.unwrap_or_else(|status| answer::failure(&status));
+    let mut answered = answered.unwrap_or_else(|status| answer::failure(&status));
+    if let Some(date) = (!api.options.ahead.is_zero()).then(|| answer::date(api.options.ahead)).flatten() {
+        answered.headers_mut().insert(header::DATE, date);
+    }
     log(answered.status().as_u16());
     Some(answered)
 }

@@ -20,12 +20,24 @@ pub(super) fn answer_json(account: &Account, op: &str, input: &Value) -> Option<
         "DescribeCertificate" => {
             let arn = input["CertificateArn"].as_str().unwrap_or_default();
             let found = account.world.aws.certificates.iter().find(|c| c.arn == arn);
-            Some(found.map(|c| json!({"Certificate": {"CertificateArn": c.arn, "DomainName": c.domains.first(), "SubjectAlternativeNames": c.domains, "Status": c.status}})).ok_or_else(|| {
-                AwsError::new(400, "ResourceNotFoundException", format!("Could not find certificate {arn}."))
-            }))
+            Some(
+                found
+                    .map(|c| json!({"Certificate": certificate(c)}))
+                    .ok_or_else(|| AwsError::new(400, "ResourceNotFoundException", format!("Could not find certificate {arn}."))),
+            )
         }
         _ => None,
     }
+}
+
+/// ACM writes times as seconds with a point, and has an end only for what it has issued.
+fn certificate(c: &crate::sandbox::world::Certificate) -> Value {
+    let mut told = json!({"CertificateArn": c.arn, "DomainName": c.domains.first(), "SubjectAlternativeNames": c.domains, "Status": c.status});
+    if c.status == "ISSUED" {
+        let end = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(300 * 24);
+        told["NotAfter"] = json!(end.as_second() as f64);
+    }
+    told
 }
 
 fn resources(account: &Account, input: &Value) -> Value {
@@ -65,9 +77,13 @@ pub(super) fn answer_ec2(account: &Account, op: &str, params: &Params) -> Option
             if let Some(unknown) = asked.iter().find(|id| !state.subnets.iter().any(|s| s.id == **id)) {
                 return Some(Err(AwsError::new(400, "InvalidSubnetID.NotFound", format!("The subnet ID '{unknown}' does not exist"))));
             }
-            let found = state.subnets.iter().filter(|s| asked.is_empty() || asked.contains(&s.id));
+            let vpcs = params.filter("vpc-id");
+            let here = vpcs.is_empty() || vpcs.contains(&state.vpc);
+            let found = state.subnets.iter().filter(|s| here && (asked.is_empty() || asked.contains(&s.id)));
             let item = |s: &super::state::Subnet| {
-                let tags = if s.tagged { Tags::from([("kubernetes.io/role/elb".to_owned(), "1".to_owned())]) } else { Tags::new() };
+                // one set of subnets for both kinds of load balancers
+                let roles = ["kubernetes.io/role/elb", "kubernetes.io/role/internal-elb"].map(|role| (role.to_owned(), "1".to_owned()));
+                let tags = if s.tagged { Tags::from(roles) } else { Tags::new() };
                 text("subnetId", &s.id)
                     + &text("state", "available")
                     + &text("vpcId", &state.vpc)

@@ -35,6 +35,11 @@ impl Params {
         };
         self.0.iter().filter(|(k, _)| is_item(k)).map(|(_, value)| value.clone()).collect()
     }
+    /// The values of a filter of EC2: `Filter.1.Name=vpc-id&Filter.1.Value.1=…`.
+    pub(super) fn filter(&self, name: &str) -> Vec<String> {
+        let numbers = self.0.iter().filter(|(key, value)| value == name && key.starts_with("Filter.") && key.ends_with(".Name"));
+        numbers.flat_map(|(key, _)| self.members(&key.replace(".Name", ".Value"))).collect()
+    }
 }
 
 /// How a call speaks.
@@ -213,5 +218,8 @@ mod tests {
         assert_eq!(params.members("Names"), ["a", "b"]);
         assert_eq!(params.members("SubnetId"), ["s"]);
         assert!(params.members("Name").is_empty());
+        let pairs = [("Filter.1.Name", "zone"), ("Filter.1.Value.1", "a"), ("Filter.2.Name", "vpc-id"), ("Filter.2.Value.1", "vpc-1")];
+        let params = Params(pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect());
+        assert_eq!(params.filter("vpc-id"), ["vpc-1"]);
     }
 }

@@ -14,6 +14,11 @@ pub(super) fn answer(account: &Account, op: &str, params: &Params) -> Option<Res
                 text("Arn", &access.arn) + &text("UserId", "AROASANDBOXSANDBOX00:sandbox") + &text("Account", &account.world.cluster.account);
             Some(Ok(content))
         }
+        "AssumeRoleWithWebIdentity" if params.get("WebIdentityToken").is_none_or(|token| token.split('.').count() != 3) => Some(Err(AwsError::new(
+            400,
+            "InvalidIdentityToken",
+            "The ID Token provided is not a valid JWT. (You may see this error if you sent an Access Token)",
+        ))),
         "AssumeRole" | "AssumeRoleWithWebIdentity" => {
             let role = params.get("RoleArn").unwrap_or_default();
             let session = params.get("RoleSessionName").unwrap_or("sandbox");
