@@ -78,6 +78,21 @@ codes! {
     ToolFailed, "tool_failed", "tool", Environment, false,
         "a tool that was called ended with an error", "its exit status and its last lines",
         "read the tool's own message below; run the printed command by hand to see it again";
+    VersionUnsupported, "version_unsupported", "prerequisite", Prerequisite, false,
+        "two versions do not go together", "the versions of the cluster and of Istio, against Istio's own minimum",
+        "use the version that is named, or upgrade the cluster";
+    ClockSkew, "clock_skew", "prerequisite", Prerequisite, false,
+        "the agent's clock is minutes off", "the Date header of the API server's answer",
+        "let the agent's clock follow NTP";
+    CertificateUnusable, "certificate_unusable", "prerequisite", Prerequisite, false,
+        "the load balancer's certificate cannot be used, or not for these hosts", "ACM's own description of the certificate that the chart names",
+        "validate, renew or extend the certificate, or correct `certificate-arn` in the team's values";
+    SubnetsUnusable, "subnets_unusable", "prerequisite", Prerequisite, false,
+        "the load balancer has no subnets to stand in", "the VPC's subnets and their tags, against what the load balancer controller looks for",
+        "tag a subnet in each of two zones with `kubernetes.io/role/elb=1` (or `internal-elb` for an internal load balancer)";
+    UnknownName, "unknown_name", "usage", Usage, false,
+        "a filter names something that the file does not have", "`--service`, `--namespace` and `--host` were compared with the file's names",
+        "correct the name, or leave the filter out";
     NamespaceMissing, "namespace_missing", "prerequisite", Prerequisite, false,
         "a namespace that the file names is not in the cluster", "the API server answered 404",
         "create it, or write `{name: NAME, create: true}`";

@@ -1,6 +1,7 @@
 //! The knowledge of the field. Judgement is pure functions with tables of tests.
 
 pub mod certificates;
+pub mod doctor;
 pub mod eks;
 pub mod ingress;
 pub mod lock;

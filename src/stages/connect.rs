@@ -130,6 +130,16 @@ pub async fn aws(shared: &Shared) -> Result<Aws> {
     shared.connection.aws.get_or_try_init(|| async { Aws::connect(&account, &shared.settings).await }).await.cloned()
 }
 
+/// What DescribeCluster said, if it was asked.
+pub(super) fn described(shared: &Shared) -> Option<&ClusterInfo> {
+    shared.connection.info.get()
+}
+
+/// The connection, if there is one already.
+pub(super) fn opened(shared: &Shared) -> Option<&kube::Cluster> {
+    shared.connection.cluster.get()
+}
+
 async fn describe<'a>(shared: &'a Shared, eks: &Eks) -> Result<&'a ClusterInfo> {
     let describing = || async {
         if let Some(fault) = reach::named_by_arn(&eks.name, &eks.region) {

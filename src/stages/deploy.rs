@@ -31,6 +31,7 @@ use crate::engine::{Ctx, Readiness, Stage};
 use crate::stages::availability::Watch;
 use crate::stages::deploy::prove::Proof;
 use crate::stages::deploy::tolerate::Tolerate;
+use crate::stages::namespaces::{self, Named};
 use crate::stages::{Seconds, Shared};
 
 /// An item of `services:`. Either `chart` or `manifests`.
@@ -155,6 +156,10 @@ impl Stage<Shared> for DeployStage {
 
     async fn apply(&self, ctx: &Ctx<Shared>) -> Result<()> {
         let cluster = ctx.shared.cluster().await?;
+        // No service is touched while a namespace of another one is missing.
+        if !namespaces::all_there(ctx, &cluster, &namespaces::of_services(&ctx.shared)).await? {
+            return Ok(());
+        }
         let uses_charts = chosen_services(&ctx.shared).any(|(_, service)| service.chart.is_some());
         let helm = if uses_charts { Some(Helm::open(&ctx.shared.tools, cluster.kubeconfig()).await?) } else { None };
         let touched = |host: &PublicHost| chosen_services(&ctx.shared).any(|(_, service)| service.name == host.service);
@@ -295,10 +300,8 @@ impl Step<'_> {
     }
 
     fn no_namespace(&self) -> Fault {
-        let name = self.namespace.name();
-        let fault = Fault::new(Code::NamespaceMissing, format!("namespace {name} does not exist")).at(self.place());
-        let fault = if self.namespace_is_the_meshs() { fault.next("the mesh stage makes it: run `meshstep mesh` first") } else { fault };
-        fault.next(format!("create it, or write `{{name: {name}, create: true}}`"))
+        let (name, by_mesh) = (self.namespace.name(), self.namespace_is_the_meshs());
+        namespaces::missing(&Named { name, place: self.place(), create: false, injected: false, by_mesh })
     }
 
     fn wanted(&self, chart: &str) -> Wanted {

@@ -1,6 +1,10 @@
 //! Stage `doctor`: are the tools, the cluster and the rights there that the chosen stages need?
 
-use std::collections::BTreeSet;
+mod admission;
+mod balancer;
+mod surroundings;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,9 +16,10 @@ use crate::base::fault::{Fault, Result};
 use crate::base::text;
 use crate::clients::kube::{Cluster, Right};
 use crate::clients::tools::{Call, Tools};
-use crate::domain::mesh::look;
+use crate::domain::doctor::Verdict;
+use crate::domain::mesh::{look, version};
 use crate::domain::prerequisites::{self, TOOLS, Tool, Version};
-use crate::engine::record::Done;
+use crate::engine::record::{Case, Done};
 use crate::engine::{Ctx, Readiness, Stage};
 use crate::stages::{Shared, connect, rights};
 
@@ -38,22 +43,60 @@ impl Stage<Shared> for Doctor {
     }
 
     async fn apply(&self, ctx: &Ctx<Shared>) -> Result<()> {
-        let stages = asked_about(&ctx.shared);
-        tools(ctx, &stages).await;
+        let shared = &ctx.shared;
+        let stages = asked_about(shared);
+        let told = tools(ctx, &stages).await;
         if stages.iter().all(|stage| *stage == "routes") {
             return Ok(());
         }
         let cluster = reachable(ctx).await;
+        surroundings::network(ctx).await;
+        surroundings::clock(ctx).await;
         let needed: Vec<(&str, Vec<Right>)> = stages
             .iter()
-            .map(|stage| (*stage, rights::needed(stage, &ctx.shared.pipeline, &ctx.shared.filters)))
+            .map(|stage| (*stage, rights::needed(stage, &shared.pipeline, &shared.filters)))
             .filter(|(_, rights)| !rights.is_empty())
             .collect();
-        match cluster {
-            Some(cluster) => ask_rights(ctx, &cluster, &needed, stages.contains(&"mesh")).await,
-            None => needed.iter().for_each(|(stage, _)| ctx.record.case(rights_case(stage)).skip("needs the cluster")),
+        let Some((cluster, server)) = cluster else {
+            needed.iter().for_each(|(stage, _)| ctx.record.case(rights_case(stage)).skip("needs the cluster"));
+            return Ok(());
+        };
+        let mesh_comes = stages.contains(&"mesh") && shared.pipeline.mesh.is_some();
+        // One after the other: each takes a few calls, and a report has its cases in the same order every time.
+        surroundings::versions(ctx, &cluster, &server, &told, mesh_comes).await;
+        let labels = Box::pin(admission::namespaces(ctx, &cluster, &stages)).await;
+        Box::pin(admission::webhooks(ctx, &cluster, &stages, &labels)).await;
+        if stages.contains(&"deploy") && !shared.pipeline.services.is_empty() {
+            surroundings::node_architectures(ctx, &cluster).await;
         }
+        if stages.contains(&"releases") {
+            Box::pin(balancer::balancer(ctx, &cluster)).await;
+        }
+        ask_rights(ctx, &cluster, &needed, stages.contains(&"mesh")).await;
         Ok(())
+    }
+}
+
+/// A verdict as the case ends with it.
+fn told(case: &Case, verdict: Verdict) -> Result<Done> {
+    verdict.warnings.iter().for_each(|warning| case.warn(warning));
+    match verdict.fault() {
+        Some(fault) => Err(fault),
+        None => Ok(Done::unchanged((), verdict.note)),
+    }
+}
+
+/// What the tools said of themselves.
+#[derive(Default)]
+struct Told {
+    versions: BTreeMap<&'static str, Version>,
+    /// istioctl's own words, as the mesh stage compares them.
+    istioctl: Option<String>,
+}
+
+impl Told {
+    fn version(&self, tool: &str) -> Option<Version> {
+        self.versions.get(tool).copied()
     }
 }
 
@@ -69,55 +112,72 @@ fn asked_about(shared: &Shared) -> Vec<&'static str> {
     stages
 }
 
-async fn tools(ctx: &Ctx<Shared>, stages: &[&str]) {
+async fn tools(ctx: &Ctx<Shared>, stages: &[&str]) -> Told {
     let shared = &ctx.shared;
     let needed: BTreeSet<&str> = stages.iter().flat_map(|stage| rights::tools(stage, &shared.pipeline, &shared.filters)).copied().collect();
-    let (needed, others): (Vec<&Tool>, Vec<&Tool>) = TOOLS.iter().partition(|tool| needed.contains(tool.name));
+    let (needed, others): (Vec<&'static Tool>, Vec<&'static Tool>) = TOOLS.iter().partition(|tool| needed.contains(tool.name));
     let checked = needed.into_iter().map(|tool| {
         ctx.record.case(tool.name).run(move |case| async move {
-            let version = ask(&shared.tools, tool).await?;
+            let (version, said) = ask(&shared.tools, tool).await?;
             case.property("version", version);
             prerequisites::judge(tool, version)?;
             let path = shared.tools.find(tool.name).map(|path| path.display().to_string()).unwrap_or_default();
-            Ok(Done::unchanged((), format!("{version} at {path}")))
+            Ok(Done::unchanged((tool.name, version, said), format!("{version} at {path}")))
         })
     });
-    let told = async {
+    let of_people = async {
         // Nobody waits for these in a run: some of them take seconds to say their version.
-        if shared.options.stages == ["doctor"] {
-            let told = ctx.record.case("tools that only people need").run(|_| async move {
-                let words = join_all(others.into_iter().map(|tool| words_of(&shared.tools, tool))).await;
-                Ok(Done::unchanged((), words.join(", ")))
-            });
-            told.await;
+        if shared.options.stages != ["doctor"] {
+            return None;
         }
+        let case = ctx.record.case("tools that only people need").run(|_| async move {
+            let asked = join_all(others.into_iter().map(|tool| words_of(&shared.tools, tool))).await;
+            let words: Vec<String> = asked.iter().map(|(words, _)| words.clone()).collect();
+            Ok(Done::unchanged(asked, words.join(", ")))
+        });
+        case.await
     };
-    tokio::join!(join_all(checked), told);
+    let (checked, of_people) = tokio::join!(join_all(checked), of_people);
+    let mut told = Told::default();
+    for (name, version, said) in checked.into_iter().flatten() {
+        if name == "istioctl" {
+            told.istioctl = version::parse(&said).ok().and_then(|versions| versions.client);
+        }
+        told.versions.insert(name, version);
+    }
+    told.versions.extend(of_people.into_iter().flatten().filter_map(|(_, found)| found));
+    told
 }
 
-async fn ask(tools: &Tools, tool: &Tool) -> Result<Version> {
+/// The tool's version, and what it printed.
+async fn ask(tools: &Tools, tool: &Tool) -> Result<(Version, String)> {
     let finished = tools.run(Call::new(tool.name).args(tool.args).timeout(TELL)).await.map_err(|fault| match fault.code {
         Code::ToolMissing if fault.next.is_empty() => fault.next(tool.install),
         _ => fault,
     })?;
-    prerequisites::version(tool.name, &finished.stdout, &finished.stderr).ok_or_else(|| prerequisites::unreadable(tool, &finished.shown(10)))
+    match prerequisites::version(tool.name, &finished.stdout, &finished.stderr) {
+        Some(version) => Ok((version, finished.stdout)),
+        None => Err(prerequisites::unreadable(tool, &finished.shown(10))),
+    }
 }
 
-/// `kubectl 1.37.1`, `aws 1.46.3 (older than the runbook's 2.7)`, `no eksctl`.
-async fn words_of(tools: &Tools, tool: &Tool) -> String {
+/// `kubectl 1.37.1`, `aws 1.46.3 (older than the runbook's 2.7)`, `no eksctl`; and its version.
+async fn words_of(tools: &Tools, tool: &'static Tool) -> (String, Option<(&'static str, Version)>) {
     if tools.find(tool.name).is_none() {
-        return format!("no {}", tool.name);
+        return (format!("no {}", tool.name), None);
     }
     match ask(tools, tool).await {
-        Ok(version) if version < tool.minimum => {
-            format!("{} {version} (older than the runbook's {}.{})", tool.name, tool.minimum.major, tool.minimum.minor)
+        Ok((version, _)) if version < tool.minimum => {
+            let words = format!("{} {version} (older than the runbook's {}.{})", tool.name, tool.minimum.major, tool.minimum.minor);
+            (words, Some((tool.name, version)))
         }
-        Ok(version) => format!("{} {version}", tool.name),
-        Err(_) => format!("{} of an unknown version", tool.name),
+        Ok((version, _)) => (format!("{} {version}", tool.name), Some((tool.name, version))),
+        Err(_) => (format!("{} of an unknown version", tool.name), None),
     }
 }
 
-async fn reachable(ctx: &Ctx<Shared>) -> Option<Cluster> {
+/// The cluster and its version.
+async fn reachable(ctx: &Ctx<Shared>) -> Option<(Cluster, String)> {
     let (shared, place) = (&ctx.shared, ctx.shared.place("/cluster").cloned());
     let asked = ctx.record.case("cluster").place(place.as_ref()).run(|case| async move {
         let cluster = shared.cluster().await?;
@@ -126,7 +186,8 @@ async fn reachable(ctx: &Ctx<Shared>) -> Option<Cluster> {
             Err(fault) => return Err(connect::explained(shared, fault).await),
         };
         case.property("server.version", &version);
-        Ok(Done::unchanged(cluster, format!("{} answers, {version}", rights::cluster_name(&shared.pipeline))))
+        let note = format!("{} answers, {version}", rights::cluster_name(&shared.pipeline));
+        Ok(Done::unchanged((cluster, version), note))
     });
     asked.await
 }

@@ -28,6 +28,7 @@ use crate::domain::services::manifests::{self, Manifest};
 use crate::engine::record::{Case, Done};
 use crate::engine::{Ctx, Readiness, Stage};
 use crate::stages::Shared;
+use crate::stages::namespaces::{self, Named};
 
 /// How long a webhook of a fresh installation may take to answer.
 const WEBHOOK_WITHIN: Duration = Duration::from_secs(60);
@@ -133,6 +134,10 @@ impl Stage<Shared> for MeshStage {
     async fn apply(&self, ctx: &Ctx<Shared>) -> Result<()> {
         let Some(mesh) = &ctx.shared.pipeline.mesh else { return Ok(()) };
         let cluster = ctx.shared.cluster().await?;
+        // A control plane is not installed for namespaces that are not there.
+        if !namespaces::all_there(ctx, &cluster, &namespaces::of_mesh(&ctx.shared)).await? {
+            return Ok(());
+        }
         let run = Run { ctx, mesh, cluster };
         if !run.load_balancer_controller().await {
             return Ok(());
@@ -306,8 +311,7 @@ impl Run<'_> {
             let manifest = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {labels::INJECTION: "enabled"}}});
             let Some(found) = found else {
                 if !namespace.create() {
-                    let fault = Fault::new(Code::NamespaceMissing, format!("namespace {name} does not exist")).at(place);
-                    return Err(fault.next(format!("create it, or write `{{name: {name}, create: true}}`")));
+                    return Err(namespaces::missing(&Named { name, place, create: false, injected: true, by_mesh: false }));
                 }
                 if ctx.dry_run {
                     return Ok(Done::would_change(false, "would create it with istio-injection=enabled"));
@@ -321,10 +325,7 @@ impl Run<'_> {
                     return Ok(Done::unchanged(true, "labelled already"));
                 }
                 Step::Conflict { revision } if !ctx.shared.options.allow_mesh_change => {
-                    let message = format!("namespace {name} gets its sidecars from revision {revision} (istio.io/rev); istio-injection=enabled would move it to another control plane");
-                    return Err(Fault::new(Code::MeshForeign, message)
-                        .at(place)
-                        .next(format!("take {name} out of `mesh.inject`, or remove its label istio.io/rev, or move it on purpose with `--allow-mesh-change`")));
+                    return Err(labels::conflict(name, &revision).at(place));
                 }
                 Step::Conflict { revision } => Some(format!("istio.io/rev={revision}")),
                 Step::Label { was } => was.map(|was| format!("istio-injection={was}")),

@@ -9,6 +9,7 @@ pub mod doctor;
 pub mod ingress;
 pub mod lock;
 pub mod mesh;
+mod namespaces;
 pub mod redeploy;
 pub mod releases;
 pub mod rights;

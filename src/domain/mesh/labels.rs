@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::base::codes::Code;
+use crate::base::fault::Fault;
+
 pub const INJECTION: &str = "istio-injection";
 const REVISION: &str = "istio.io/rev";
 
@@ -28,6 +31,15 @@ pub fn step(namespace: &str, labels: &BTreeMap<String, String>) -> Step {
         (_, Some(revision)) => Step::Conflict { revision: revision.clone() },
         (was, None) => Step::Label { was: was.map(str::to_owned) },
     }
+}
+
+/// The fault of a label that would move the namespace.
+pub fn conflict(namespace: &str, revision: &str) -> Fault {
+    let message = format!(
+        "namespace {namespace} gets its sidecars from revision {revision} ({REVISION}); {INJECTION}=enabled would move it to another control plane"
+    );
+    Fault::new(Code::MeshForeign, message)
+        .next(format!("take {namespace} out of `mesh.inject`, or remove its label {REVISION}, or move it on purpose with `--allow-mesh-change`"))
 }
 
 #[cfg(test)]

@@ -55,17 +55,30 @@ pub fn dry_run(wanted: &Wanted, version: Version) -> Vec<String> {
     args
 }
 
+/// What the chart renders to, with no cluster asked.
+pub fn template(wanted: &Wanted) -> Vec<String> {
+    let mut args: Vec<String> = ["template", &wanted.name].map(str::to_owned).into();
+    args.extend([wanted.chart.display().to_string(), "--namespace".to_owned(), wanted.namespace.clone()]);
+    given(wanted, &mut args);
+    args
+}
+
 fn rendering(wanted: &Wanted) -> Vec<String> {
     let mut args: Vec<String> = ["upgrade", "--install", &wanted.name].map(str::to_owned).into();
     args.push(wanted.chart.display().to_string());
     args.extend(["--namespace".to_owned(), wanted.namespace.clone(), "--reset-values".to_owned(), "--output".to_owned(), "json".to_owned()]);
+    given(wanted, &mut args);
+    args
+}
+
+/// The values, the whole of them.
+fn given(wanted: &Wanted, args: &mut Vec<String>) {
     for file in &wanted.values {
         args.extend(["--values".to_owned(), file.display().to_string()]);
     }
     for (key, value) in &wanted.set {
         args.extend(["--set-string".to_owned(), format!("{key}={}", escaped(value))]);
     }
-    args
 }
 
 /// Helm splits `--set` values at commas and reads braces as lists.
@@ -155,6 +168,16 @@ mod tests {
         for never in ["--atomic", "--rollback-on-failure", "--wait", "--force", "--reuse-values"] {
             assert!(!args.contains(never), "{never}");
         }
+    }
+
+    #[test]
+    fn a_chart_is_rendered_with_the_same_values() {
+        let args = template(&wanted()).join(" ");
+        assert_eq!(
+            args,
+            "template alb-istio-ingress mesh/alb-istio-helm --namespace istio-system --values mesh/a.yaml --values mesh/b.yaml \
+             --set-string image.tag=1\\,2"
+        );
     }
 
     #[test]

@@ -35,6 +35,12 @@ impl Helm {
         Ok(Self { tools: tools.clone(), kubeconfig: kubeconfig.to_owned(), version })
     }
 
+    /// What a chart renders to with its values, without a cluster: what needs one (`lookup`, API versions) is as if nothing were there.
+    pub async fn template(tools: &Tools, wanted: &Wanted) -> Result<String> {
+        let finished = tools.run(Call::new("helm").args(argv::template(wanted)).timeout(READING)).await?;
+        Ok(succeeded(finished, &wanted.name, Some(&wanted.chart.display().to_string()))?.stdout)
+    }
+
     pub fn version(&self) -> Version {
         self.version
     }
