@@ -107,6 +107,15 @@ async fn run(job: Job, mut environment: Environment) -> u8 {
         first.note(format!("{}: warning: {}", warning.place, warning.message));
     }
 
+    let dir = args.file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_path_buf();
+    let filters = Filters { services: args.service, namespaces: args.namespace, hosts: args.host };
+    if let Some(fault) = filters.unknown(&loaded.pipeline, &dir) {
+        return setup_failed(&record, stages[0], fault);
+    }
+    for note in filters.untouched(&stages) {
+        first.note(note);
+    }
+
     let sandbox = match &args.sandbox {
         None => None,
         Some(world) => match sandbox::start(world.as_deref(), &mut environment, &stages, |line: &str| first.note(line)).await {
@@ -128,8 +137,8 @@ async fn run(job: Job, mut environment: Environment) -> u8 {
     let shared = Arc::new(Shared::new(Given {
         pipeline: loaded.pipeline,
         places: loaded.places,
-        dir: args.file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_path_buf(),
-        filters: Filters { services: args.service, namespaces: args.namespace, hosts: args.host },
+        dir,
+        filters,
         options,
         lock_id: lock_id.unwrap_or_else(|| run_id.clone()),
         build_url: environment.build_url(),

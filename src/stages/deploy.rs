@@ -165,6 +165,10 @@ impl Stage<Shared> for DeployStage {
         let touched = |host: &PublicHost| chosen_services(&ctx.shared).any(|(_, service)| service.name == host.service);
         let watch = Watch::start(ctx, |host| touched(host) && ctx.shared.filters.namespace(&host.namespace)).await;
         for (index, service) in chosen_services(&ctx.shared) {
+            if !service.namespaces.iter().any(|namespace| ctx.shared.filters.namespace(namespace.name())) {
+                ctx.record.case("namespaces").service(&service.name).skip("none of its namespaces is chosen by --namespace");
+                continue;
+            }
             let mut needs: Option<String> = None;
             let namespaces = service.namespaces.iter().enumerate().filter(|(_, n)| ctx.shared.filters.namespace(n.name()));
             for (at, namespace) in namespaces {

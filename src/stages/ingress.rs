@@ -27,6 +27,7 @@ use crate::domain::ingress::events::Event;
 use crate::domain::ingress::look::{Look, Told};
 use crate::domain::ingress::targets::{self, Target};
 use crate::domain::ingress::{Link, accepted, answer, balancer, binding};
+use crate::domain::routes::PublicHost;
 use crate::domain::verify::retry;
 use crate::engine::record::{Case, Done};
 use crate::engine::{Ctx, Readiness, Stage};
@@ -341,8 +342,9 @@ impl Chain<'_> {
     /// Asks through the load balancer, over HTTP first, until Envoy answers.
     async fn first_answer(&self, case: Case, hostname: &str, schemes: &[verify::Scheme]) -> Result<Done<()>> {
         let (start, case, pace) = (Instant::now(), &case, &Pace::default());
-        let named =
-            verify::public_hosts(&self.ctx.shared)?.into_iter().find(|h| !h.is_wildcard() && self.ctx.shared.filters.host(&h.host)).map(|h| h.host);
+        let filters = &self.ctx.shared.filters;
+        let chosen = |h: &PublicHost| filters.service(&h.service) && filters.namespace(&h.namespace) && filters.host(&h.host);
+        let named = verify::public_hosts(&self.ctx.shared)?.into_iter().find(|h| !h.is_wildcard() && chosen(h)).map(|h| h.host);
         let host = named.as_deref().unwrap_or(hostname);
         let said = self
             .wait(

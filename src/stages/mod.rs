@@ -6,6 +6,7 @@ pub mod availability;
 pub mod connect;
 pub mod deploy;
 pub mod doctor;
+mod filters;
 pub mod ingress;
 pub mod lock;
 pub mod mesh;
@@ -25,7 +26,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::engine::Stage;
-pub use shared::{Filters, Given, Options, Shard, Shared};
+pub use filters::Filters;
+pub use shared::{Given, Options, Shard, Shared};
 
 /// A pipeline file: the single description of an environment. Only `version`, `name` and `cluster` are mandatory; a stage whose
 /// section is missing is skipped.

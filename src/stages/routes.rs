@@ -81,9 +81,9 @@ impl Stage<Shared> for RoutesStage {
     }
 }
 
-/// The entries of the chosen services, with their lines.
+/// The chosen entries, with their lines.
 fn wanted(ctx: &Ctx<Shared>, routes: &Routes) -> Vec<Wanted> {
-    let chosen = routes.upsert.iter().enumerate().filter(|(_, entry)| ctx.shared.filters.service(&entry.name));
+    let chosen = routes.upsert.iter().enumerate().filter(|(_, entry)| ctx.shared.filters.entry(entry));
     chosen.map(|(index, entry)| Wanted { entry: entry.clone(), place: ctx.shared.place(&format!("/routes/upsert/{index}")).cloned() }).collect()
 }
 

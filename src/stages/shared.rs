@@ -11,29 +11,7 @@ use crate::clients::http::Http;
 use crate::clients::kube::Cluster;
 use crate::clients::tools::Tools;
 use crate::stages::releases::manage::Task;
-use crate::stages::{Pipeline, connect, lock};
-
-/// Narrows a run to some services, namespaces or hosts; empty means all.
-#[derive(Clone, Debug, Default)]
-pub struct Filters {
-    pub services: Vec<String>,
-    pub namespaces: Vec<String>,
-    pub hosts: Vec<String>,
-}
-
-impl Filters {
-    pub fn service(&self, name: &str) -> bool {
-        self.services.is_empty() || self.services.iter().any(|s| s == name)
-    }
-
-    pub fn namespace(&self, name: &str) -> bool {
-        self.namespaces.is_empty() || self.namespaces.iter().any(|n| n == name)
-    }
-
-    pub fn host(&self, host: &str) -> bool {
-        self.hosts.is_empty() || self.hosts.iter().any(|h| h.eq_ignore_ascii_case(host))
-    }
-}
+use crate::stages::{Filters, Pipeline, connect, lock};
 
 /// What was allowed or asked for by a flag of its own.
 #[derive(Clone, Debug, Default)]

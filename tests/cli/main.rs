@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod doctor;
+mod filters;
 mod line;
 mod rights;
 mod support;
