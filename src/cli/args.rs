@@ -46,6 +46,8 @@ pub enum Command {
     Replay(ReplayArgs),
     /// Check the pipeline file offline
     Validate(ValidateArgs),
+    /// Write a first pipeline file from a folder, and from what runs in a cluster
+    Init(InitArgs),
     /// Say what a failure code means and what to do
     Explain(ExplainArgs),
     /// Work with the reports of finished runs
@@ -475,6 +477,41 @@ pub struct ReplayArgs {
     pub file: PathBuf,
     #[command(flatten)]
     pub console: ConsoleArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  meshstep init                              from the charts, values files and manifests of this folder
+  meshstep init deploy --cluster shop-eks --region ap-southeast-1 --team bi
+  meshstep init --context                    and from what the current kubeconfig context runs")]
+pub struct InitArgs {
+    /// The folder; the file's paths are relative to it
+    #[arg(default_value = ".")]
+    pub dir: PathBuf,
+    /// Name of the file in the folder
+    #[arg(short, long, value_name = "NAME", default_value = "meshstep.yaml")]
+    pub file: PathBuf,
+    /// Look at a cluster, too: at this kubeconfig context, or at the current one
+    #[arg(long, value_name = "NAME", num_args = 0..=1)]
+    pub context: Option<Option<String>>,
+    /// Name of the EKS cluster
+    #[arg(long, value_name = "NAME")]
+    pub cluster: Option<String>,
+    /// AWS Region of the cluster [default: AWS_REGION, or that of the certificates in the folder]
+    #[arg(long)]
+    pub region: Option<String>,
+    /// Name of the pipeline [default: the folder's]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Whose values file the load balancer's release takes
+    #[arg(long)]
+    pub team: Option<String>,
+    /// Replace a file that is there
+    #[arg(long)]
+    pub force: bool,
+    /// Print the file, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 #[derive(Debug, Args)]

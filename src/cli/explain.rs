@@ -66,6 +66,7 @@ pub fn markdown() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::fault::Fault;
 
     #[test]
     fn a_code_is_found_by_name_and_by_junit_type() {
@@ -74,10 +75,20 @@ mod tests {
         assert!(find("crash_lop").expect_err("unknown").contains("`crash_loop`"));
     }
 
+    /// Every code means something, is recognised by something, asks for something; and a report that knows nothing better asks for the same.
     #[test]
     fn every_code_can_be_explained() {
         for &code in Code::ALL {
-            assert!(text(code).contains(code.info().next));
+            let info = code.info();
+            let told = text(code);
+            for words in [info.meaning, info.sign, info.next] {
+                assert!(words.len() > 8 && words == words.trim() && told.contains(words), "{code}: `{words}`");
+            }
+            assert!(told.contains(if info.restart_helps { "restart helps   yes" } else { "restart helps   no" }), "{told}");
+            assert_eq!(Fault::new(code, "it happened").next_steps(), [info.next], "{code}");
+            assert_eq!(find(info.junit), Ok(code), "{code}");
+            let row: serde_json::Value = serde_json::from_str(&json(&[code])).expect("JSON");
+            assert_eq!((row[0]["next"].as_str(), row[0]["exit"].as_u64()), (Some(info.next), Some(exit_code(info.class).into())));
         }
         assert_eq!(markdown().lines().count(), Code::ALL.len() + 2);
     }

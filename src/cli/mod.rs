@@ -5,6 +5,7 @@ mod console;
 mod direct;
 pub mod explain;
 pub mod helm;
+mod init;
 mod replay;
 mod reports;
 mod routes;
@@ -94,6 +95,7 @@ fn dispatch(command: Command) -> Result<u8> {
         }
         Command::Replay(replay) => replay::run(&replay),
         Command::Validate(validate) => Ok(validate::run(&validate, &environment)),
+        Command::Init(init) => init::run(&init, &environment),
         Command::Explain(explain) => explained(explain.code.as_deref(), explain.output),
         Command::Report(command) => reports::run(command, &environment),
         Command::Sandbox(SandboxCommand::Serve { world, env_file }) => {

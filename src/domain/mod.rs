@@ -4,6 +4,7 @@ pub mod certificates;
 pub mod doctor;
 pub mod eks;
 pub mod ingress;
+pub mod init;
 pub mod lock;
 pub mod mesh;
 pub mod prerequisites;

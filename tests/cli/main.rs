@@ -3,6 +3,7 @@
 mod bad_input;
 mod doctor;
 mod filters;
+mod init;
 mod line;
 mod rights;
 mod support;
