@@ -8,4 +8,5 @@ mod line;
 mod rights;
 mod support;
 mod surface;
+mod ways;
 mod worlds;
