@@ -15,8 +15,8 @@ use crate::support;
 
 /// What kubectl and helm may take.
 const LIMIT: Duration = Duration::from_secs(60);
-/// All waits at once, so that each tool has the same machine: three for each line of the table.
-const AT_ONCE: usize = 60;
+/// Waits at once: the three of a line and those of its neighbours.
+const AT_ONCE: usize = 15;
 const MARK: &str = "<!-- waiting: written by `UPDATE=1 cargo lab waiting` -->\n";
 const END: &str = "<!-- /waiting -->";
 

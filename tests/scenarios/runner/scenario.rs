@@ -243,7 +243,13 @@ impl Scenario {
     /// Whether it disturbs what others use too.
     pub(crate) fn alone(&self) -> bool {
         let disturbs = |event: &Event| event.aws.is_some() || [event.stop, event.start, event.freeze, event.thaw].iter().any(Option::is_some);
-        self.lab == Profile::Full || self.before.iter().chain(&self.meanwhile).any(disturbs) || !self.world["aws"]["calls"].is_null()
+        let foreign = |object: &Value| object["kind"] == "Node" || object["metadata"]["namespace"].as_str().is_some_and(|ns| ns != self.name);
+        let applied = self.before.iter().chain(&self.meanwhile).filter_map(|event| event.apply.as_ref());
+        let mut objects = self.world["objects"].as_array().into_iter().flatten().map(|seed| &seed["manifest"]).chain(applied);
+        objects.any(foreign)
+            || self.lab == Profile::Full
+            || self.before.iter().chain(&self.meanwhile).any(disturbs)
+            || !self.world["aws"]["calls"].is_null()
     }
 
     /// A command that does not end by itself is ended after this long.
