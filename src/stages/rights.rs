@@ -17,6 +17,27 @@ const HELM: [&str; 5] = ["get secrets", "list secrets", "create secrets", "updat
 /// What an object of a manifest or chart takes: read, created, changed.
 const MANAGE: [&str; 3] = ["get", "create", "patch"];
 
+/// What an object takes that is applied without a look first.
+const MAKE: [&str; 2] = ["create", "patch"];
+
+/// Where istioctl looks for objects of a former installation, in all namespaces; it fails where it may not look.
+const PRUNED: [&str; 14] = [
+    "list daemonsets.apps",
+    "list services",
+    "list configmaps",
+    "list pods",
+    "list secrets",
+    "list serviceaccounts",
+    "list roles.rbac.authorization.k8s.io",
+    "list rolebindings.rbac.authorization.k8s.io",
+    "list clusterroles.rbac.authorization.k8s.io",
+    "list clusterrolebindings.rbac.authorization.k8s.io",
+    "list poddisruptionbudgets.policy",
+    "list horizontalpodautoscalers.autoscaling",
+    "list envoyfilters.networking.istio.io",
+    "list validatingwebhookconfigurations.admissionregistration.k8s.io",
+];
+
 const NAMESPACES: &str = "namespaces";
 const CONFIG_MAPS: &str = "configmaps";
 const INJECTORS: &str = "list mutatingwebhookconfigurations.admissionregistration.k8s.io";
@@ -96,6 +117,10 @@ fn manage(rights: &mut BTreeSet<Right>, resources: &[&str], namespace: &str) {
     rights.extend(resources.iter().flat_map(|resource| MANAGE.map(|verb| Right::new(verb, resource, namespace))));
 }
 
+fn make(rights: &mut BTreeSet<Right>, resources: &[&str], namespace: &str) {
+    rights.extend(resources.iter().flat_map(|resource| MAKE.map(|verb| Right::new(verb, resource, namespace))));
+}
+
 /// Verbs on objects of these names alone.
 fn named(rights: &mut BTreeSet<Right>, verbs: &[&str], resource: &str, names: &[&str], namespace: &str) {
     rights.extend(names.iter().flat_map(|name| verbs.iter().map(|verb| Right::new(verb, resource, namespace).named(name))));
@@ -128,23 +153,21 @@ fn mesh(pipeline: &Pipeline, filters: &Filters, rights: &mut BTreeSet<Right>) {
     }
 }
 
-/// What `istioctl install` applies, by server-side apply, and looks at while it waits; and our note of what it installed.
+/// What `istioctl install` applies on the server's side, without a look first; what it waits for; and what it looks through at the end
+/// for objects of a former installation. And our note of what it installed.
 fn install(rights: &mut BTreeSet<Right>) {
     manage(rights, &["customresourcedefinitions.apiextensions.k8s.io"], "");
-    named(rights, &MANAGE, "clusterroles.rbac.authorization.k8s.io", &ISTIO_CLUSTER_ROLES, "");
+    named(rights, &MAKE, "clusterroles.rbac.authorization.k8s.io", &ISTIO_CLUSTER_ROLES, "");
     named(rights, &["bind", "escalate"], "clusterroles.rbac.authorization.k8s.io", &ISTIO_CLUSTER_ROLES, "");
-    named(rights, &MANAGE, "clusterrolebindings.rbac.authorization.k8s.io", &ISTIO_CLUSTER_ROLES, "");
-    manage(
-        rights,
-        &["mutatingwebhookconfigurations.admissionregistration.k8s.io", "validatingwebhookconfigurations.admissionregistration.k8s.io"],
-        "",
-    );
+    named(rights, &MAKE, "clusterrolebindings.rbac.authorization.k8s.io", &ISTIO_CLUSTER_ROLES, "");
+    make(rights, &["mutatingwebhookconfigurations.admissionregistration.k8s.io", "validatingwebhookconfigurations.admissionregistration.k8s.io"], "");
     named(rights, &["get"], NAMESPACES, &[ISTIO], "");
-    manage(rights, &["deployments.apps", "services", CONFIG_MAPS, "serviceaccounts", "horizontalpodautoscalers.autoscaling"], ISTIO);
-    named(rights, &MANAGE, "roles.rbac.authorization.k8s.io", &ISTIO_ROLES, ISTIO);
+    make(rights, &["deployments.apps", "services", CONFIG_MAPS, "serviceaccounts", "horizontalpodautoscalers.autoscaling"], ISTIO);
+    named(rights, &MAKE, "roles.rbac.authorization.k8s.io", &ISTIO_ROLES, ISTIO);
     named(rights, &["bind", "escalate"], "roles.rbac.authorization.k8s.io", &ISTIO_ROLES, ISTIO);
-    named(rights, &MANAGE, "rolebindings.rbac.authorization.k8s.io", &ISTIO_ROLES, ISTIO);
-    add(rights, &["list pods", "list replicasets.apps"], ISTIO);
+    named(rights, &MAKE, "rolebindings.rbac.authorization.k8s.io", &ISTIO_ROLES, ISTIO);
+    add(rights, &["list replicasets.apps"], ISTIO);
+    add(rights, &PRUNED, "");
 }
 
 fn deploy(pipeline: &Pipeline, filters: &Filters, rights: &mut BTreeSet<Right>) {
