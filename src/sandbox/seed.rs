@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::aws::state::instance_id;
-use super::controllers::{DEPLOYMENTS, INGRESS_CLASSES, NAMESPACES, NODES, SECRETS, look};
+use super::controllers::{DEPLOYMENTS, INGRESS_CLASSES, NAMESPACES, NODES, Pace, SECRETS, look};
 use super::sim::Sim;
 use super::store::Operation;
 use super::store::meta::{label, metadata, name, namespace, stamp, text};
@@ -128,6 +128,8 @@ pub(super) fn plant(sim: &Sim) -> Result<(), String> {
     settle(sim);
     history(sim)?;
     sim.set_back(Duration::ZERO);
+    // some did nothing while the past was played: now everybody looks at everything
+    *sim.pace() = Pace::default();
     Ok(())
 }
 

@@ -24,6 +24,10 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("no-sidecar", include_str!("../../fixtures/worlds/no-sidecar.yaml")),
     ("target-unhealthy", include_str!("../../fixtures/worlds/target-unhealthy.yaml")),
     ("token-refused", include_str!("../../fixtures/worlds/token-refused.yaml")),
+    ("stuck-controller-gone", include_str!("../../fixtures/worlds/stuck-controller-gone.yaml")),
+    ("stuck-denied", include_str!("../../fixtures/worlds/stuck-denied.yaml")),
+    ("stuck-protected", include_str!("../../fixtures/worlds/stuck-protected.yaml")),
+    ("stuck-group", include_str!("../../fixtures/worlds/stuck-group.yaml")),
 ];
 
 /// The text of a world that comes with the program.

@@ -93,6 +93,12 @@ fn to(sim: &Sim, gateway: &Value, destinations: &[Destination], path: &str) -> (
         );
     };
     let (reply, told) = upstream::ask(sim, gateway, &endpoint.pod, endpoint.port, path);
+    let counted = (cluster.clone(), format!("{}:{}", text(&endpoint.pod, "/status/podIP"), endpoint.port));
+    let mut mesh = sim.mesh();
+    let counters = mesh.connections.entry(counted).or_default();
+    counters.0 += 1;
+    counters.1 += u64::from(told.flags.contains("UF"));
+    drop(mesh);
     (reply, Told { cluster, upstream: format!("{}:{}", text(&endpoint.pod, "/status/podIP"), endpoint.port), ..told })
 }
 
@@ -118,4 +124,20 @@ fn write_access(sim: &Sim, pod: &Value, ask: &Ask, reply: &Reply, told: &Told) {
         request,
     );
     write_log(sim, uid(pod), "istio-proxy", at, vec![line]);
+}
+
+/// What the admin port says of the connections to the pods.
+pub(super) fn clusters(sim: &Sim) -> String {
+    let mesh = sim.mesh();
+    let mut lines: Vec<String> = Vec::new();
+    for ((cluster, address), (made, failed)) in &mesh.connections {
+        let line = |key: &str, value: &str| format!("{cluster}::{address}::{key}::{value}");
+        lines.push(line("cx_connect_fail", &failed.to_string()));
+        lines.push(line("cx_total", &made.to_string()));
+        lines.push(line("rq_error", &failed.to_string()));
+        lines.push(line("rq_success", &(made - failed).to_string()));
+        lines.push(line("health_flags", "healthy"));
+    }
+    lines.sort();
+    lines.join("\n") + "\n"
 }

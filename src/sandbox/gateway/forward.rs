@@ -12,6 +12,7 @@ use serde_json::Value;
 use tokio::io::DuplexStream;
 
 use super::app::{self, Refused, Reply};
+use super::envoy;
 use super::listen::response;
 use crate::sandbox::controllers::PODS;
 use crate::sandbox::istio;
@@ -56,6 +57,7 @@ async fn respond(sim: &Sim, pod: &Value, port: u16, request: &Request<Incoming>)
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
     let reply = match port {
         15021 | 15000 if path == "/healthz/ready" || path == "/ready" => Reply::new(200, "text/plain", if port == 15000 { "LIVE\n" } else { "" }),
+        15000 if path == "/clusters" && label(pod, "istio") == Some("ingressgateway") => Reply::new(200, "text/plain", envoy::clusters(sim)),
         15000 | 15021 => Reply::empty(404),
         15014 if path == "/version" => Reply::new(200, "text/plain", format!("{}-sandbox-Clean", istio::installed_version(sim).unwrap_or_default())),
         _ => app::answer(sim, pod, port, path).unwrap_or_else(|Refused| Reply::empty(503)),

@@ -5,6 +5,7 @@ pub(super) mod app;
 mod envoy;
 mod forward;
 mod listen;
+mod plain;
 mod routes;
 mod upstream;
 
@@ -13,6 +14,7 @@ use serde_json::Value;
 pub(super) use app::{Refused, Reply};
 pub(super) use forward::forward;
 pub(super) use listen::serve;
+pub(super) use plain::{Plain, is_node, plain_request};
 
 use super::controllers::{SERVICES, endpoints};
 use super::sim::Sim;

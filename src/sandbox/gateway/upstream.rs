@@ -51,6 +51,11 @@ fn certificate_failure(envoy: &str) -> (Reply, Told) {
     (Reply::new(503, "text/plain", body), Told { flags: "URX,UF", details, reason: logged, ..Told::default() })
 }
 
+/// What a sidecar answers when nothing listens behind it.
+pub(super) fn nobody_listens(envoy: &str) -> Reply {
+    refused(envoy, true).0
+}
+
 /// The application does not listen: with a sidecar it is the sidecar that says so.
 fn refused(envoy: &str, sidecar: bool) -> (Reply, Told) {
     let reason = "delayed connect error: Connection refused";

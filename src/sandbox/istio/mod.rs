@@ -41,6 +41,8 @@ pub(super) struct Mesh {
     /// When the next complaint of a pod with a stale certificate is due.
     complaints: HashMap<String, Instant>,
     pub requests: u64,
+    /// The gateway's connections: made and failed, by cluster and address.
+    pub connections: HashMap<(String, String), (u64, u64)>,
 }
 
 /// The pods of istiod that serve.

@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{Said, checks, logs::Log};
+use super::{Said, checks, curl, logs::Log};
 use crate::sandbox::aws::state::digest;
 use crate::sandbox::gateway::app;
 use crate::sandbox::sim::Sim;
 use crate::sandbox::store::meta::{list, name, namespace, text, uid};
-use crate::sandbox::world::{PodScript, PodState, PodStep, wild};
+use crate::sandbox::world::{PodScript, PodState, PodStep, Time, wild};
 
 /// What a container is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -258,6 +258,12 @@ impl Container {
         let lines = if self.own_log.is_empty() { super::logs::opening(sim, pod, &self.name, &self.spec) } else { self.own_log.clone() };
         self.log.write(sim.now(), lines);
         let since = sim.now();
+        if self.steps.is_empty()
+            && let Some(ran) = curl::run(sim, &self.spec)
+        {
+            let state = if ran.code == 0 { PodState::Completed } else { PodState::Crashed };
+            self.steps = vec![PodStep { after: Time(ran.took), state, exit_code: Some(ran.code), log: ran.lines, ..PodStep::default() }];
+        }
         if self.steps.is_empty() && (self.kind == Kind::Init || ends_by_itself(pod)) {
             self.end(sim, pod, since, 0, "Completed", "", said);
             return;

@@ -2,6 +2,7 @@
 
 mod checks;
 mod container;
+mod curl;
 mod logs;
 mod status;
 

@@ -14,9 +14,10 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::controllers::events::{self, LOAD_BALANCER, Note};
-use super::controllers::{DEPLOYMENTS, INGRESSES, SERVICES};
+use super::controllers::{DEPLOYMENTS, INGRESSES, PODS, SERVICES};
+use super::kubelet::write_log;
 use super::sim::{Sim, sooner};
-use super::store::meta::{deleting, finalizers, list, metadata, name, namespace, number};
+use super::store::meta::{deleting, finalizers, label, list, metadata, name, namespace, number, uid};
 use super::world::Time;
 
 /// What the controller remembers.
@@ -30,6 +31,8 @@ pub(super) struct Controller {
     bindings: binding::Memory,
     checks: health::Memory,
 }
+
+const CONTROLLER: &str = "aws-load-balancer-controller";
 
 /// Ingresses that share one load balancer.
 pub(super) struct Stack {
@@ -53,7 +56,7 @@ pub(super) struct Failure {
 
 /// Whether the controller's own pods run.
 fn running(sim: &Sim) -> bool {
-    let deployment = sim.store.get(DEPLOYMENTS, "kube-system", "aws-load-balancer-controller");
+    let deployment = sim.store.get(DEPLOYMENTS, "kube-system", CONTROLLER);
     deployment.is_some_and(|deployment| number(&deployment, "/status/availableReplicas").unwrap_or(0) > 0)
 }
 
@@ -108,7 +111,7 @@ fn stacks(sim: &Sim) -> Vec<Stack> {
 }
 
 fn told_once(sim: &Sim, ingress: &Value, reason: &'static str, message: &str) {
-    let key = format!("{}:{reason}:{message}", super::store::meta::uid(ingress));
+    let key = format!("{}:{reason}:{message}", uid(ingress));
     if sim.lbc().first.insert(key, Instant::now()).is_none() {
         events::emit(sim, ingress, &Note::warning(LOAD_BALANCER, reason, message));
     }
@@ -118,9 +121,9 @@ fn told_once(sim: &Sim, ingress: &Value, reason: &'static str, message: &str) {
 fn inputs(sim: &Sim, stack: &Stack) -> String {
     let mut text = String::new();
     for member in &stack.members {
-        text += &format!("{}{}{}{}", super::store::meta::uid(member), deleting(member), member["metadata"]["annotations"], member["spec"]);
+        text += &format!("{}{}{}{}", uid(member), deleting(member), member["metadata"]["annotations"], member["spec"]);
         for service in sim.store.list(SERVICES, namespace(member)) {
-            text += &format!("{}{}", super::store::meta::uid(&service), service["spec"]);
+            text += &format!("{}{}", uid(&service), service["spec"]);
         }
     }
     text
@@ -170,6 +173,7 @@ fn one(sim: &Sim, stack: &Stack) -> Option<Instant> {
             for member in &staying {
                 events::emit(sim, member, &Note::warning(LOAD_BALANCER, failure.reason, &failure.message));
             }
+            log_error(sim, stack, &failure.message);
             let mut memory = sim.lbc();
             let failures = memory.retries.get(&stack.id).filter(|(_, _, old)| *old == inputs).map_or(0, |(_, failures, _)| failures + 1);
             let at = now + Duration::from_millis(100 << failures.min(7));
@@ -177,6 +181,23 @@ fn one(sim: &Sim, stack: &Stack) -> Option<Instant> {
             Some(at)
         }
     }
+}
+
+/// The only trace of a deletion that fails: a line in the log of the controller that leads.
+fn log_error(sim: &Sim, stack: &Stack, error: &str) {
+    let leader = sim.store.list(PODS, "kube-system").into_iter().find(|pod| label(pod, "app.kubernetes.io/name") == Some(CONTROLLER));
+    let Some(leader) = leader else { return };
+    let (ns, own) = match (&stack.group, stack.id.split_once('/')) {
+        (None, Some((ns, own))) => (ns, own),
+        _ => ("", stack.id.as_str()),
+    };
+    let at = sim.now();
+    let line = json!({
+        "level": "error", "ts": super::store::meta::stamp(at), "msg": "Reconciler error", "controller": "ingress", "object": {"name": own, "namespace": ns},
+        "namespace": ns, "name": own, "reconcileID": super::store::meta::new_uid(), "error": error,
+    });
+    // a controller whose log is not open has nothing to say
+    let _ = write_log(sim, uid(&leader), CONTROLLER, at, vec![line.to_string()]);
 }
 
 /// Builds and deploys what the staying members want; nothing at all when none stays.
