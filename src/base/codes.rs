@@ -309,9 +309,39 @@ codes! {
     NoAnswer, "no_answer", "net", Broken, false,
         "the address does not answer in time", "no response within the time limit",
         "check security groups and the target's health";
+    FaultInApp, "fault_in_app", "troubleshoot", Broken, false,
+        "the fault lies in the app", "the app's own answer, its port, or its pods, from inside the cluster",
+        "read the app's log and its pods' events";
+    FaultInService, "fault_in_service", "troubleshoot", Broken, false,
+        "the fault lies in the Service", "its selector, ports and endpoints against the route and the pods",
+        "correct selector, port or targetPort";
+    FaultInMesh, "fault_in_mesh", "troubleshoot", Broken, false,
+        "the fault lies in the mesh, between the gateway and the pods", "the gateway fails where the pods are ready",
+        "compare certificates, PeerAuthentication and DestinationRule";
+    FaultInGateway, "fault_in_gateway", "troubleshoot", Broken, false,
+        "the fault lies in the gateway", "its node port, asked inside the cluster",
+        "look at the gateway's pods, Gateway and VirtualServices";
+    FaultInNode, "fault_in_node", "troubleshoot", Broken, false,
+        "the fault lies in the nodes or their security group", "the node port answers inside the cluster, or not at all",
+        "open the node ports to the load balancer";
+    FaultInBalancer, "fault_in_balancer", "troubleshoot", Broken, false,
+        "the fault lies in the load balancer", "the gateway's node port answers inside the cluster",
+        "look at listeners, rules and target groups";
+    FaultUnknown, "fault_unknown", "troubleshoot", Environment, false,
+        "the probes do not tell where the fault lies", "their answers do not fit together, or were not got",
+        "run it again; read each answer in the case's output";
+    ProbeFailed, "probe_failed", "troubleshoot", Environment, false,
+        "the probe pod did not run", "its status, or the time limit",
+        "name an image that the nodes can pull with `troubleshoot: {image: …}`";
     Locked, "locked", "run", Held, false,
         "another run holds the lock", "the Lease in the cluster",
         "wait for it: its holder and since when are named";
+    NotConfirmed, "not_confirmed", "cleanup", Usage, false,
+        "a cleanup was not asked for by the cluster's name", "`--yes` does not name the cluster of the file",
+        "write `meshstep cleanup --yes CLUSTER` with the cluster's own name";
+    ForeignObjects, "foreign_objects", "cleanup", Prerequisite, false,
+        "others would lose what they have in the mesh", "objects of Istio, or users of its gateway, that this file did not make",
+        "move or remove them first, or destroy them too with `--purge-foreign`";
     LeftBehind, "left_behind", "cleanup", LeftBehind, false,
         "something could not be removed", "it is still there",
         "remove it with the printed command";

@@ -44,6 +44,12 @@ pub enum Command {
     Redeploy(RedeployArgs),
     /// Draw the verdicts of a recorded run again, offline
     Replay(ReplayArgs),
+    /// Probe each host from inside the cluster, and say where its fault lies
+    Troubleshoot(TroubleshootArgs),
+    /// Take away what the file made, only ever by the cluster's name
+    #[command(after_help = "The order: releases with a load balancer (until AWS has nothing of it any more), the other releases, the objects of the
+mesh files, `istioctl uninstall --purge`, namespace istio-system. Services of the file stay.")]
+    Cleanup(CleanupArgs),
     /// Check the pipeline file offline
     Validate(ValidateArgs),
     /// Write a first pipeline file from a folder, and from what runs in a cluster
@@ -333,6 +339,31 @@ pub struct RedeployArgs {
     pub repair: RepairFlags,
     #[command(flatten)]
     pub cacert: CacertFlag,
+}
+
+#[derive(Debug, Args)]
+pub struct TroubleshootArgs {
+    #[command(flatten)]
+    pub stage: StageArgs,
+    #[command(flatten)]
+    pub cacert: CacertFlag,
+}
+
+#[derive(Debug, Args)]
+pub struct CleanupArgs {
+    /// Name of the file's cluster: what is destroyed is destroyed there
+    #[arg(long, value_name = "CLUSTER", required_unless_present = "dry_run")]
+    pub yes: Option<String>,
+    /// Delete the mesh's CA with its namespace although pods still run with a sidecar
+    #[arg(long)]
+    pub discard_ca: bool,
+    /// Destroy what others have in the mesh, too
+    #[arg(long)]
+    pub purge_foreign: bool,
+    #[command(flatten)]
+    pub stage: StageArgs,
+    #[command(flatten)]
+    pub lock: LockFlags,
 }
 
 #[derive(Debug, Args)]

@@ -25,7 +25,7 @@ use secrecy::ExposeSecret;
 
 use crate::base::fault::{Fault, Result};
 use crate::base::secrets;
-use crate::cli::args::{Cli, Command, Output, ReleasesApplyArgs, ReleasesArgs, ReleasesCommand, SandboxCommand, StageArgs, TokenArgs};
+use crate::cli::args::{CleanupArgs, Cli, Command, Output, ReleasesApplyArgs, ReleasesArgs, ReleasesCommand, SandboxCommand, StageArgs, TokenArgs};
 use crate::cli::run::Job;
 use crate::cli::settings::Environment;
 use crate::clients::aws::{Account, Aws};
@@ -94,6 +94,15 @@ fn dispatch(command: Command) -> Result<u8> {
             Ok(Job::new(vec!["redeploy"], redeploy.stage, options).locked(redeploy.lock).fail_on_repair(&redeploy.repair).run(environment))
         }
         Command::Replay(replay) => replay::run(&replay),
+        Command::Troubleshoot(troubleshoot) => {
+            let options = Options { cacert: troubleshoot.cacert.cacert, ..Options::default() };
+            Ok(Job::new(vec!["troubleshoot"], troubleshoot.stage, options).run(environment))
+        }
+        Command::Cleanup(cleanup) => {
+            let CleanupArgs { yes: confirmed, discard_ca, purge_foreign, stage, lock } = cleanup;
+            let options = Options { confirmed, discard_ca, purge_foreign, ..Options::default() };
+            Ok(Job::new(vec!["cleanup"], stage, options).locked(lock).run(environment))
+        }
         Command::Validate(validate) => Ok(validate::run(&validate, &environment)),
         Command::Init(init) => init::run(&init, &environment),
         Command::Explain(explain) => explained(explain.code.as_deref(), explain.output),

@@ -35,7 +35,7 @@ impl Started {
 /// stages need one. `tell` hears what a person should know.
 pub(super) async fn start(world: Option<&Path>, environment: &mut Environment, stages: &[&str], tell: impl Fn(&str) + Copy) -> Result<Started> {
     let started = bare(world, environment, tell).await?;
-    if stages.iter().any(|stage| matches!(*stage, "doctor" | "mesh" | "deploy" | "releases")) {
+    if stages.iter().any(|stage| matches!(*stage, "doctor" | "mesh" | "deploy" | "releases" | "cleanup")) {
         let tools = Tools::new(environment.settings(), CancellationToken::new());
         let helm = helm::provide(&tools, tell).await?;
         environment.set("MESHSTEP_HELM", helm.display().to_string());

@@ -29,9 +29,12 @@ pub fn chosen(only: &[String], from: Option<&str>, until: Option<&str>) -> Resul
 mod tests {
     use super::*;
 
+    /// The remedy, and what `run` never does.
+    const BY_NAME: [&str; 3] = ["redeploy", "troubleshoot", "cleanup"];
+
     #[test]
-    fn the_order_is_the_list_of_stages_without_the_remedy() {
-        let all: Vec<&str> = crate::stages::ALL.iter().map(|(name, _)| *name).filter(|name| *name != "redeploy").collect();
+    fn the_order_is_the_list_of_stages_without_those_that_are_asked_for_by_name() {
+        let all: Vec<&str> = crate::stages::ALL.iter().map(|(name, _)| *name).filter(|name| !BY_NAME.contains(name)).collect();
         assert_eq!(all, ORDER);
         for (name, make) in crate::stages::ALL {
             assert_eq!(make().id(), name);

@@ -1,6 +1,7 @@
 //! The knowledge of the field. Judgement is pure functions with tables of tests.
 
 pub mod certificates;
+pub mod cleanup;
 pub mod doctor;
 pub mod eks;
 pub mod ingress;
@@ -12,4 +13,5 @@ pub mod releases;
 pub mod replay;
 pub mod routes;
 pub mod services;
+pub mod troubleshoot;
 pub mod verify;

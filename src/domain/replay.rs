@@ -14,6 +14,7 @@ use crate::domain::services::rollout::delta::Delta;
 use crate::domain::services::rollout::seen::Snapshot;
 use crate::domain::services::rollout::{Rollout, Verdict};
 use crate::domain::services::watch::Start;
+use crate::domain::troubleshoot::{Facts, conclude};
 use crate::domain::verify::Reply;
 use crate::domain::verify::availability::{Limit, Tally};
 use crate::domain::verify::judged::Asked;
@@ -62,6 +63,11 @@ struct Certificate {
 }
 
 #[derive(Deserialize)]
+struct Probed {
+    facts: Facts,
+}
+
+#[derive(Deserialize)]
 struct Availability {
     tally: Tally,
     limit: Limit,
@@ -96,6 +102,11 @@ impl Replay {
                 let now = certificates::judge(&seen.reply, &seen.evidence);
                 let words = format!("certificates: {:?}: {}", now.cause, now.in_short());
                 Ok(Some(drawn(words, verdict, &now)))
+            }
+            "troubleshoot" => {
+                let Judged::<Probed> { seen, verdict } = read(data)?;
+                let now = conclude(&seen.facts);
+                Ok(Some(drawn(format!("the fault lies {}: {}", now.place, now.words), verdict, &now)))
             }
             "availability" => {
                 let Judged::<Availability> { seen, verdict } = read(data)?;

@@ -486,7 +486,7 @@ async fn either((a, b): (&Nudge, &Nudge)) {
 
 /// 1, 2, 4, 8 s, then every 10 s and a little more; after a throttled call up to a minute.
 #[derive(Default)]
-struct Pace {
+pub(super) struct Pace {
     looks: AtomicU32,
     throttled: AtomicU32,
 }
@@ -497,7 +497,7 @@ impl Pace {
         self.throttled.store(times, Relaxed);
     }
 
-    fn sleep(&self) -> tokio::time::Sleep {
+    pub(super) fn sleep(&self) -> tokio::time::Sleep {
         tokio::time::sleep(self.pause(retry::jitter()))
     }
 

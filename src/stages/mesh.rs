@@ -454,7 +454,7 @@ impl Run<'_> {
 }
 
 /// The objects of a file of `mesh:`, in the order in which they are needed.
-fn objects(shared: &Shared, file: &str) -> Result<Vec<Manifest>> {
+pub(super) fn objects(shared: &Shared, file: &str) -> Result<Vec<Manifest>> {
     manifests::load(&shared.path(file), file)
 }
 

@@ -3,6 +3,7 @@
 //! Adding a stage: its file here, its lines in [`Pipeline`] and [`ALL`], its judgement in `domain`.
 
 pub mod availability;
+pub mod cleanup;
 pub mod connect;
 pub mod deploy;
 pub mod doctor;
@@ -16,6 +17,7 @@ pub mod releases;
 pub mod rights;
 pub mod routes;
 pub mod shared;
+pub mod troubleshoot;
 pub mod verify;
 
 use std::borrow::Cow;
@@ -59,6 +61,8 @@ pub struct Pipeline {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redeploy: Option<redeploy::Redeploy>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub troubleshoot: Option<troubleshoot::Troubleshoot>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lock: Option<Lock>,
 }
 
@@ -73,9 +77,10 @@ pub struct Lock {
 
 type Make = fn() -> Box<dyn Stage<Shared>>;
 
-/// THE list of stages: name and maker, in the runbook's order. `run` walks it without `redeploy`, which `verify` calls when it must.
+/// THE list of stages: name and maker, in the runbook's order. `run` walks it
+/// without `redeploy`, which `verify` calls when it must, and without what is only ever asked for by name.
 /// Stages that change the cluster run under the lock.
-pub const ALL: [(&str, Make); 9] = [
+pub const ALL: [(&str, Make); 11] = [
     ("doctor", || Box::new(doctor::Doctor)),
     ("connect", || Box::new(connect::Connect)),
     ("mesh", || Box::new(lock::Locked(mesh::MeshStage))),
@@ -85,6 +90,8 @@ pub const ALL: [(&str, Make); 9] = [
     ("ingress", || Box::new(ingress::IngressStage)),
     ("verify", || Box::new(verify::VerifyStage)),
     ("redeploy", || Box::new(lock::Locked(redeploy::RedeployStage))),
+    ("troubleshoot", || Box::new(troubleshoot::TroubleshootStage)),
+    ("cleanup", || Box::new(lock::Locked(cleanup::CleanupStage))),
 ];
 
 /// The stage of this name.

@@ -46,8 +46,44 @@ const ISTIO_CLUSTER_ROLES: [&str; 3] =
     ["istio-reader-clusterrole-istio-system", "istiod-clusterrole-istio-system", "istiod-gateway-controller-istio-system"];
 const ISTIO_ROLES: [&str; 2] = ["istio-ingressgateway-sds", "istiod"];
 
+/// What `istioctl uninstall --purge` looks for in the whole cluster, and deletes.
+const ISTIOCTL: [&str; 14] = [
+    "deployments.apps",
+    "daemonsets.apps",
+    "services",
+    CONFIG_MAPS,
+    "serviceaccounts",
+    "roles.rbac.authorization.k8s.io",
+    "rolebindings.rbac.authorization.k8s.io",
+    "poddisruptionbudgets.policy",
+    "horizontalpodautoscalers.autoscaling",
+    "mutatingwebhookconfigurations.admissionregistration.k8s.io",
+    "validatingwebhookconfigurations.admissionregistration.k8s.io",
+    "clusterroles.rbac.authorization.k8s.io",
+    "clusterrolebindings.rbac.authorization.k8s.io",
+    "customresourcedefinitions.apiextensions.k8s.io",
+];
+/// The kinds that go with the purge, whoever made an object of them.
+const CUSTOM: [&str; 15] = [
+    "destinationrules.networking.istio.io",
+    "envoyfilters.networking.istio.io",
+    "gateways.networking.istio.io",
+    "proxyconfigs.networking.istio.io",
+    "serviceentries.networking.istio.io",
+    "sidecars.networking.istio.io",
+    "virtualservices.networking.istio.io",
+    "workloadentries.networking.istio.io",
+    "workloadgroups.networking.istio.io",
+    "authorizationpolicies.security.istio.io",
+    "peerauthentications.security.istio.io",
+    "requestauthentications.security.istio.io",
+    "telemetries.telemetry.istio.io",
+    "wasmplugins.extensions.istio.io",
+    "trafficextensions.extensions.istio.io",
+];
+
 /// The rights that belong together, each a manifest of this name in `pipelines/rbac/`.
-pub const GROUPS: [&str; 8] = ["mesh-install", "mesh", "deploy", "preflight", "releases", "ingress", "verify", "lock"];
+pub const GROUPS: [&str; 10] = ["mesh-install", "mesh", "deploy", "preflight", "releases", "ingress", "verify", "troubleshoot", "cleanup", "lock"];
 
 /// The rights of a stage for this pipeline, sorted, each once; none for a stage that asks nothing of the cluster or has no section.
 /// Those to install Istio are asked for on their own: see [`installing`].
@@ -59,7 +95,11 @@ pub fn needed(stage: &str, pipeline: &Pipeline, filters: &Filters) -> Vec<Right>
         "releases" => releases(pipeline, &mut rights),
         "ingress" => ingress(pipeline, &mut rights),
         "verify" if pipeline.verify.is_some() => evidence(pipeline, filters, &mut rights),
-        "troubleshoot" => evidence(pipeline, filters, &mut rights),
+        "troubleshoot" => {
+            evidence(pipeline, filters, &mut rights);
+            probes(pipeline, filters, &mut rights);
+        }
+        "cleanup" => cleanup(pipeline, &mut rights),
         "redeploy" if pipeline.redeploy.is_some() => {
             evidence(pipeline, filters, &mut rights);
             restart(pipeline, filters, &mut rights);
@@ -103,6 +143,8 @@ pub fn group(name: &str, pipeline: &Pipeline) -> BTreeSet<Right> {
         "releases" => releases(pipeline, &mut rights),
         "ingress" => ingress(pipeline, &mut rights),
         "verify" => evidence(pipeline, &all, &mut rights),
+        "troubleshoot" => probes(pipeline, &all, &mut rights),
+        "cleanup" => cleanup(pipeline, &mut rights),
         "lock" => lock(pipeline, &mut rights),
         _ => {}
     }
@@ -239,6 +281,61 @@ fn restart(pipeline: &Pipeline, filters: &Filters, rights: &mut BTreeSet<Right>)
     }
 }
 
+/// Takes away what the other stages made; looks at everybody's objects of the mesh first.
+fn cleanup(pipeline: &Pipeline, rights: &mut BTreeSet<Right>) {
+    if pipeline.mesh.is_none() && pipeline.releases.is_empty() && pipeline.ingress.is_none() {
+        return;
+    }
+    let made = ["virtualservices.networking.istio.io", "ingresses.networking.k8s.io"];
+    for release in &pipeline.releases {
+        add(rights, &HELM, &release.namespace);
+        take(rights, &made, &release.namespace);
+    }
+    if let Some(ingress) = &pipeline.ingress {
+        take(rights, &["ingresses.networking.k8s.io"], &ingress.namespace);
+        add(rights, &["watch ingresses.networking.k8s.io"], &ingress.namespace);
+    }
+    let looked_for = ["list ingresses.networking.k8s.io", "list targetgroupbindings.elbv2.k8s.aws", "delete targetgroupbindings.elbv2.k8s.aws"];
+    add(rights, &looked_for, "");
+    rights.extend(ISTIOCTL.iter().map(|resource| Right::new("list", resource, "")));
+    for service in &pipeline.services {
+        service.namespaces.iter().for_each(|namespace| add(rights, &["get services"], namespace.name()));
+    }
+    let Some(mesh) = &pipeline.mesh else { return };
+    rights.extend(ISTIOCTL.iter().map(|resource| Right::new("delete", resource, "")));
+    rights.extend(CUSTOM.iter().map(|resource| Right::new("list", resource, "")));
+    add(rights, &["list pods"], "");
+    named(rights, &["get", "delete"], NAMESPACES, &[ISTIO], "");
+    for namespace in &mesh.inject {
+        named(rights, &["get"], NAMESPACES, &[namespace.name()], "");
+    }
+    named(rights, &["get"], CONFIG_MAPS, &[MEMORY], ISTIO);
+    add(
+        rights,
+        &["get services", "list secrets", "list jobs.batch", "list cronjobs.batch", "list statefulsets.apps", "list persistentvolumeclaims"],
+        ISTIO,
+    );
+    if mesh.common.is_some() {
+        take(rights, &["peerauthentications.security.istio.io", "telemetries.telemetry.istio.io"], ISTIO);
+    }
+    if mesh.gateway.is_some() {
+        take(rights, &["gateways.networking.istio.io"], ISTIO);
+    }
+}
+
+fn take(rights: &mut BTreeSet<Right>, resources: &[&str], namespace: &str) {
+    rights.extend(resources.iter().flat_map(|resource| ["get", "delete"].map(|verb| Right::new(verb, resource, namespace))));
+}
+
+/// Probe pods beside the services, and what their answers are read with.
+fn probes(pipeline: &Pipeline, filters: &Filters, rights: &mut BTreeSet<Right>) {
+    add(rights, &["list nodes", "list peerauthentications.security.istio.io"], "");
+    add(rights, &["get services"], ISTIO);
+    for (_, (namespace, _)) in placed(pipeline, filters) {
+        add(rights, &["get pods", "list pods", "watch pods", "create pods", "patch pods", "delete pods", "get services"], namespace);
+    }
+}
+
 fn follow(rights: &mut BTreeSet<Right>, resources: &[&str], namespace: &str) {
     rights.extend(resources.iter().flat_map(|resource| ["list", "watch"].map(|verb| Right::new(verb, resource, namespace))));
 }
@@ -262,6 +359,12 @@ pub fn tools(stage: &str, pipeline: &Pipeline, filters: &Filters) -> &'static [&
         "mesh" if pipeline.mesh.is_some() => &["istioctl"],
         "deploy" if placed(pipeline, filters).any(|(service, _)| service.chart.is_some()) => &["helm"],
         "releases" if !pipeline.releases.is_empty() => &["helm"],
+        "cleanup" => match (pipeline.mesh.is_some(), pipeline.releases.is_empty()) {
+            (true, false) => &["helm", "istioctl"],
+            (true, true) => &["istioctl"],
+            (false, false) => &["helm"],
+            (false, true) => &[],
+        },
         _ => &[],
     }
 }

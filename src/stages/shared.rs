@@ -28,6 +28,10 @@ pub struct Options {
     pub shard: Option<Shard>,
     /// Deploy without asking first whether it would fail.
     pub no_preflight: bool,
+    /// The cluster that `cleanup --yes` names.
+    pub confirmed: Option<String>,
+    pub discard_ca: bool,
+    pub purge_foreign: bool,
     /// How long to wait for the lock of another run.
     pub lock_timeout: Duration,
     /// The stages that this command runs, in order: `doctor` asks only for what they need.

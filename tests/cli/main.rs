@@ -1,6 +1,8 @@
 //! The real binary with the real helm against the sandbox: what a person who follows the README sees.
 
 mod bad_input;
+mod cleanup;
+mod cluster;
 mod doctor;
 mod filters;
 mod init;
@@ -8,5 +10,6 @@ mod line;
 mod rights;
 mod support;
 mod surface;
+mod troubleshoot;
 mod ways;
 mod worlds;

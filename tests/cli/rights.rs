@@ -28,8 +28,11 @@ fn whoever_may_nothing_is_told_every_rule() {
     let told: String = run.cases().iter().map(|case| format!("{}{}", case["evidence"], case["output"])).collect();
     let file = root().join("pipelines/meshstep.yaml");
     let shop = meshstep::spec::load(&file, &BTreeMap::new()).unwrap_or_else(|findings| panic!("{findings:?}")).pipeline;
+    // What is only ever asked for by name is not part of what a file's stages need.
+    let by_name = ["troubleshoot", "cleanup"];
     let silent: Vec<Right> = GROUPS
         .iter()
+        .filter(|name| !by_name.contains(name))
         .flat_map(|name| group(name, &shop))
         .filter(|right| !told.contains(&format!("in {}: {}", right.role(), right.rule()).replace('"', r#"\""#)))
         .collect();

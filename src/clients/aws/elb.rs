@@ -1,5 +1,7 @@
 //! Load balancers, their listeners, target groups and targets; and what carries a tag.
 
+use std::collections::BTreeMap;
+
 use aws_sdk_elasticloadbalancingv2::types as sdk;
 use aws_sdk_resourcegroupstagging::types::TagFilter;
 use serde::{Deserialize, Serialize};
@@ -127,16 +129,43 @@ impl Aws {
         Ok(listeners)
     }
 
-    /// The ARNs of everything that carries all of these tags, of any service. Seen some seconds late.
-    pub async fn by_tags(&self, tags: &[(&str, &str)]) -> Result<Vec<String>> {
+    /// Everything that carries all of these tags, of any service: its ARN and all its tags. Seen some seconds late.
+    pub async fn by_tags(&self, tags: &[(&str, &str)]) -> Result<Vec<(String, BTreeMap<String, String>)>> {
         let filters: Vec<TagFilter> = tags.iter().map(|(key, value)| TagFilter::builder().key(*key).values(*value).build()).collect();
         let mut pages = self.inner.tagging.get_resources().set_tag_filters(Some(filters)).into_paginator().send();
-        let mut arns = Vec::new();
+        let mut found = Vec::new();
         while let Some(page) = Box::pin(pages.next()).await {
             let page = page.map_err(|error| self.fault(&error, "tag:GetResources"))?;
-            arns.extend(page.resource_tag_mapping_list().iter().filter_map(|found| found.resource_arn()).map(str::to_owned));
+            for resource in page.resource_tag_mapping_list() {
+                let tags = resource.tags().iter().map(|tag| (tag.key().to_owned(), tag.value().to_owned())).collect();
+                found.extend(resource.resource_arn().map(|arn| (arn.to_owned(), tags)));
+            }
         }
-        Ok(arns)
+        Ok(found)
+    }
+
+    /// The tags of a load balancer or target group; `None` when it is gone.
+    pub async fn tags_of(&self, arn: &str) -> Result<Option<BTreeMap<String, String>>> {
+        match Box::pin(self.inner.elb.describe_tags().resource_arns(arn).send()).await {
+            Ok(answer) => {
+                let tags = answer.tag_descriptions().iter().flat_map(sdk::TagDescription::tags);
+                Ok(Some(tags.map(|tag| (text(tag.key()), text(tag.value()))).collect()))
+            }
+            Err(error) => {
+                let gone =
+                    error.as_service_error().is_some_and(|e| e.is_load_balancer_not_found_exception() || e.is_target_group_not_found_exception());
+                if gone { Ok(None) } else { Err(self.fault(&error, "elasticloadbalancing:DescribeTags")) }
+            }
+        }
+    }
+
+    /// Is it forbidden to delete this load balancer? `false` when it is gone.
+    pub async fn is_protected(&self, load_balancer_arn: &str) -> Result<bool> {
+        match Box::pin(self.inner.elb.describe_load_balancer_attributes().load_balancer_arn(load_balancer_arn).send()).await {
+            Ok(answer) => Ok(answer.attributes().iter().any(|a| a.key() == Some("deletion_protection.enabled") && a.value() == Some("true"))),
+            Err(error) if error.as_service_error().is_some_and(|error| error.is_load_balancer_not_found_exception()) => Ok(false),
+            Err(error) => Err(self.fault(&error, "elasticloadbalancing:DescribeLoadBalancerAttributes")),
+        }
     }
 }
 

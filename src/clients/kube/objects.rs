@@ -53,7 +53,11 @@ impl Cluster {
     /// All objects of a kind; none when the server does not know the kind.
     pub async fn list_objects(&self, api_version: &str, kind: &str, namespace: &str, selector: &str) -> Result<Vec<DynamicObject>> {
         let Some(found) = self.resource(api_version, kind).await? else { return Ok(Vec::new()) };
-        self.list_at(&found.path(namespace), selector, &format!("listing {kind}")).await
+        match self.list_at(&found.path(namespace), selector, &format!("listing {kind}")).await {
+            // The kind was known a moment ago, and its definition has been removed since.
+            Err(fault) if fault.code == Code::NotFound => Ok(Vec::new()),
+            listed => listed,
+        }
     }
 
     /// Server-side apply, taking over fields that others own. Returns the object as the server now has (or in a dry run would have) it.

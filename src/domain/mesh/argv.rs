@@ -36,6 +36,13 @@ fn flatten(key: &str, value: &Value, flags: &mut Vec<String>) {
     }
 }
 
+/// Everything that istioctl ever installed, of every revision, with the types of Istio and so every object of them.
+pub fn uninstall(kubeconfig: &Path) -> Vec<String> {
+    let mut args: Vec<String> = ["uninstall", "--purge", "-y", "--kubeconfig"].map(str::to_owned).into();
+    args.push(kubeconfig.display().to_string());
+    args
+}
+
 /// Versions of the client and of the running control planes.
 pub fn version(kubeconfig: &Path) -> Vec<String> {
     let mut args: Vec<String> = ["version", "--output", "json", "--kubeconfig"].map(str::to_owned).into();

@@ -39,6 +39,16 @@ pub fn next(name: &str, stored: Option<&Stored>, history: &[Revision], now: Time
     }
 }
 
+/// Before a release is taken away: another helm may still be at work on it. An uninstallation that was killed is simply finished.
+pub fn still_runs(name: &str, stored: &Stored, now: Timestamp, timeout: Duration) -> Option<Fault> {
+    let dead = age(stored, now).is_none_or(|age| age > timeout.max(YOUNGEST_DEAD));
+    let fault = || {
+        Fault::new(Code::ReleasePending, format!("{name} is {}{}", stored.status, since(stored, now)))
+            .next(format!("wait for the job that runs it; if there is none, `helm uninstall {name}` or run again later"))
+    };
+    (stored.status.is_pending() && !dead).then(fault)
+}
+
 fn pending(name: &str, stored: &Stored, history: &[Revision], now: Timestamp, timeout: Duration, recover: bool) -> Result<Next, Fault> {
     let fault = |what: String| Fault::new(Code::ReleasePending, format!("{name} is {}{}{what}", stored.status, since(stored, now)));
     let gate = timeout.max(YOUNGEST_DEAD);
@@ -84,6 +94,21 @@ mod tests {
             manifest: String::new(),
             hooks: vec![],
             chart: None,
+        }
+    }
+
+    #[test]
+    fn only_a_young_pending_release_is_left_to_its_helm() {
+        let at = |minutes: i64| Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_mins(minutes);
+        for (status, minutes, runs) in [
+            ("pending-upgrade", 1, true),
+            ("pending-install", 1, true),
+            ("pending-upgrade", 11, false),
+            ("uninstalling", 1, false),
+            ("deployed", 1, false),
+            ("failed", 1, false),
+        ] {
+            assert_eq!(still_runs("a", &stored(status, 1), at(minutes), Duration::from_secs(600)).is_some(), runs, "{status} {minutes}");
         }
     }
 
