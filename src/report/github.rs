@@ -108,7 +108,7 @@ pub fn step_summary(run: &RunSummary, exit: u8, budget: usize) -> String {
         _ => format!("❌ exit {exit}: {}", why(exit, counts)),
     };
     let mut text = format!("## {} · {} · {verdict}\n\n", escaped(&run.run.pipeline, 100), escaped(&run.run.environment, 100));
-    let _infallible = writeln!(text, "{} in {}: {}\n", count(counts.cases, "case"), seconds(run.seconds), counts.words());
+    let _infallible = writeln!(text, "{} in {}: {}\n", count(counts.cases, "case"), seconds(run.own_seconds()), counts.words());
     // What says that something was left out must fit as well.
     let room = budget.saturating_sub(256);
     let worst = worst_first(run.own());

@@ -47,7 +47,7 @@ pub fn document(run: &RunSummary, exit: u8, dir: &str) -> Value {
         dry_run: run.run.dry_run,
         exit,
         why: why(exit, counts),
-        seconds: seconds(run.seconds),
+        seconds: seconds(run.own_seconds()),
         counts: json!({
             "cases": counts.cases,
             "failed": counts.failed,

@@ -99,6 +99,8 @@ pub struct RunSummary {
     pub exit: Option<u8>,
     /// Wall clock of all processes together.
     pub seconds: Duration,
+    /// That of earlier processes.
+    earlier_seconds: Duration,
     places: HashMap<CaseId, usize>,
 }
 
@@ -131,6 +133,7 @@ impl RunSummary {
     pub fn close_earlier(&mut self) {
         self.stages.iter_mut().for_each(|stage| stage.earlier = true);
         self.cases.iter_mut().for_each(|case| case.earlier = true);
+        self.earlier_seconds = self.seconds;
     }
 
     /// Takes all processes as one run that is over: what a finished build's report shows.
@@ -138,6 +141,7 @@ impl RunSummary {
         self.bury_running("the run was killed before this case ended");
         self.stages.iter_mut().for_each(|stage| stage.earlier = false);
         self.cases.iter_mut().for_each(|case| case.earlier = false);
+        self.earlier_seconds = Duration::ZERO;
     }
 
     pub fn event(&mut self, stamped: &Stamped) {
@@ -244,6 +248,11 @@ impl RunSummary {
     /// The cases of the process that is heard now; of all after `finish`.
     pub fn own(&self) -> impl Iterator<Item = &CaseResult> {
         self.cases.iter().filter(|case| !case.earlier)
+    }
+
+    /// Wall clock of the process that is heard now; of all after `finish`.
+    pub fn own_seconds(&self) -> Duration {
+        self.seconds.saturating_sub(self.earlier_seconds)
     }
 
     pub fn stage_cases<'a>(&'a self, stage: &'a str) -> impl Iterator<Item = &'a CaseResult> {

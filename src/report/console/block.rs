@@ -159,7 +159,7 @@ pub(super) fn summary(run: &RunSummary, exit: u8, style: Style, dir: &str, artif
     let counts = Counts::of(run.own());
     let mut lines = vec![String::new()];
     lines.push(verdict(run, exit, counts, style));
-    lines.push(format!("  {}", counts_line(counts, run.seconds)));
+    lines.push(format!("  {}", counts_line(counts, run.own_seconds())));
     let worst = worst_first(run.own());
     for (case, fault) in worst.iter().take(WORST) {
         let (mark, word, paint) = mark(case.verdict());

@@ -39,6 +39,17 @@ fn a_retried_stage_has_its_last_verdict_and_its_failures_as_attempts() {
 }
 
 #[test]
+fn a_process_tells_its_own_time_and_a_finished_build_the_time_of_all() {
+    let mut run = RunSummary::of(&one(None, "rollout"));
+    let alone = run.own_seconds();
+    assert!(alone > Duration::ZERO);
+    one(None, "answer").iter().for_each(|event| run.event(event));
+    assert_eq!((run.own_seconds(), run.seconds), (alone, alone * 2));
+    run.finish();
+    assert_eq!(run.own_seconds(), alone * 2);
+}
+
+#[test]
 fn a_stage_that_starts_the_second_time_settles_its_setup() {
     let run = RunSummary::of(&[one(Some(Code::ApiUnreachable), SETUP), one(None, "rollout")].concat());
     let setup = run.cases.iter().find(|case| case.end.case.name == SETUP).expect("still told");
