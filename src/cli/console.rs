@@ -19,6 +19,8 @@ pub(super) fn options(args: &ReportArgs, environment: &Environment, run_id: &str
         args::Output::Text => (report::Output::Text, terminal.stdout),
         args::Output::Json => (report::Output::Json, terminal.stderr),
     };
+    // A log is no screen, even where the runner lends a terminal: a live line would stand before the commands that the host reads.
+    let terminal = terminal && !environment.in_ci();
     Options {
         dir: args.report_dir.clone(),
         run_id: run_id.to_owned(),

@@ -74,6 +74,11 @@ impl Environment {
         self.get("GITHUB_ACTIONS") == Some("true")
     }
 
+    /// Does a CI host read what is printed?
+    pub fn in_ci(&self) -> bool {
+        self.run_id_from_ci() || self.on_github() || self.get("CI").is_some_and(|value| value != "false")
+    }
+
     /// The root for relative paths in reports.
     pub fn workspace(&self) -> Option<PathBuf> {
         self.get("WORKSPACE").or_else(|| self.get("GITHUB_WORKSPACE")).map(PathBuf::from)
@@ -112,5 +117,13 @@ mod tests {
         assert_eq!(environment(&[("BUILD_TAG", "jenkins-shop-17")]).run_id(), "jenkins-shop-17");
         assert_eq!(environment(&[("GITHUB_RUN_ID", "9"), ("GITHUB_RUN_ATTEMPT", "2")]).run_id(), "github-9-2");
         assert!(environment(&[]).run_id().starts_with("local-"));
+    }
+
+    #[test]
+    fn a_ci_host_is_known_by_what_it_sets() {
+        for host in [("CI", "true"), ("GITHUB_ACTIONS", "true"), ("BUILD_TAG", "jenkins-shop-17")] {
+            assert!(environment(&[host]).in_ci(), "{host:?}");
+        }
+        assert!(!environment(&[("CI", "false"), ("TERM", "xterm")]).in_ci());
     }
 }
