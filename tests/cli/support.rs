@@ -57,9 +57,13 @@ impl Workspace {
         line.trim_start_matches(['"', ':', ' ']).trim_end_matches([',', '"', ' ']).to_owned()
     }
 
-    /// The command, with nothing of this process's environment but PATH, HOME and what finds and keeps helm.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_meshstep"));
+        self.program(env!("CARGO_BIN_EXE_meshstep"), args)
+    }
+
+    /// A command, with nothing of this process's environment but PATH, HOME and what finds and keeps helm.
+    pub(crate) fn program(&self, program: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command.args(args).current_dir(self.dir.path()).env_clear().stdin(Stdio::null());
         for name in ["PATH", "HOME", "TMPDIR", "XDG_CACHE_HOME", "MESHSTEP_HELM", "PIP_FIND_LINKS", "PIP_CERT", "PIP_INDEX_URL", "SSL_CERT_FILE"] {
             if let Some(value) = std::env::var_os(name) {
