@@ -33,11 +33,16 @@ impl Shop {
     }
 
     pub(crate) fn run(&self, lab: &Lab, helm: &str, more: &[&str]) -> Run {
+        self.command(lab, helm, "run", more)
+    }
+
+    /// A command of the tool on the shop's file.
+    pub(crate) fn command(&self, lab: &Lab, helm: &str, name: &str, more: &[&str]) -> Run {
         let (file, reports) = (self.folder.path().join("meshstep.yaml"), self.reports());
         let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
         let helm = lab.exec(&["which", helm]);
         let (file, reports) = (text(&file), text(&reports));
-        let mut args = vec!["run", "--file", &file, "--report-dir", &reports, "-v"];
+        let mut args = vec![name, "--file", &file, "--report-dir", &reports, "-v"];
         args.extend(more);
         lab.meshstep(&args, &[("MESHSTEP_HELM", helm.trim())])
     }
