@@ -88,7 +88,7 @@ impl Build {
     /// What was called in which stage, and how it ended.
     fn calls(&self) -> Vec<(&str, &str, i64)> {
         let calls = self.events.iter().filter(|event| !event["sh"].is_null());
-        calls.map(|event| (event["stage"].as_str().unwrap(), event["sh"].as_str().unwrap(), event["exit"].as_i64().unwrap())).collect()
+        calls.map(|event| (text(&event["stage"]), text(&event["sh"]), event["exit"].as_i64().unwrap_or(-1))).collect()
     }
 
     fn skipped(&self) -> Vec<&str> {
@@ -117,6 +117,10 @@ impl Build {
     fn kept(&self, by: &str, file: &str) -> PathBuf {
         self.folder.path().join(by).join(file)
     }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
 }
 
 const PRE_PROD: [(&str, &str); 8] = [
