@@ -149,12 +149,24 @@ pub struct Istio {
     pub native_sidecars: bool,
     /// Pods that the webhook passes through unchanged.
     pub not_injected: Vec<PodMatch>,
+    /// Namespaces whose root ConfigMap istiod writes once and forgets, as a leader that is stuck does.
+    pub forgotten: Vec<String>,
+    /// Something has put another certificate into the injector's webhook, and istiod does not correct it.
+    pub webhook_untrusted: bool,
     pub installed: Option<Installed>,
 }
 
 impl Default for Istio {
     fn default() -> Self {
-        Self { version: "1.31.0".to_owned(), envoy: "1.38.3".to_owned(), native_sidecars: true, not_injected: Vec::new(), installed: None }
+        Self {
+            version: "1.31.0".to_owned(),
+            envoy: "1.38.3".to_owned(),
+            native_sidecars: true,
+            not_injected: Vec::new(),
+            forgotten: Vec::new(),
+            webhook_untrusted: false,
+            installed: None,
+        }
     }
 }
 

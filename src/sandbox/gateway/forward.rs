@@ -10,6 +10,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::io::DuplexStream;
+use tokio_rustls::TlsAcceptor;
 
 use super::app::{self, Refused, Reply};
 use super::envoy;
@@ -18,6 +19,9 @@ use crate::sandbox::controllers::PODS;
 use crate::sandbox::istio;
 use crate::sandbox::sim::Sim;
 use crate::sandbox::store::meta::{label, list, text};
+
+/// Where istiod serves its proxies over TLS.
+const DISCOVERY: u16 = 15012;
 
 /// Opens a connection to a port of a pod.
 ///
@@ -31,6 +35,13 @@ pub(crate) fn forward(sim: &Arc<Sim>, namespace: &str, pod: &str, port: u16) -> 
         ));
     }
     let (ours, theirs) = tokio::io::duplex(64 * 1024);
+    if port == DISCOVERY {
+        if let Some(config) = istio::discovery(sim, &pod) {
+            // who only wants to see the certificate hangs up
+            tokio::spawn(async move { drop(TlsAcceptor::from(Arc::new(config)).accept(ours).await) });
+        }
+        return Ok(theirs);
+    }
     let sim = Arc::clone(sim);
     tokio::spawn(async move {
         let service = service_fn(move |request: Request<Incoming>| {
@@ -49,7 +60,7 @@ fn proxied(pod: &Value) -> bool {
 
 fn answers(sim: &Sim, pod: &Value, port: u16) -> bool {
     (matches!(port, 15000 | 15021) && proxied(pod))
-        || label(pod, "app") == Some("istiod") && port == 15014
+        || label(pod, "app") == Some("istiod") && matches!(port, 15014 | DISCOVERY)
         || app::answer(sim, pod, port, "/").is_ok()
 }
 
@@ -58,6 +69,10 @@ async fn respond(sim: &Sim, pod: &Value, port: u16, request: &Request<Incoming>)
     let reply = match port {
         15021 | 15000 if path == "/healthz/ready" || path == "/ready" => Reply::new(200, "text/plain", if port == 15000 { "LIVE\n" } else { "" }),
         15000 if path == "/clusters" && label(pod, "istio") == Some("ingressgateway") => Reply::new(200, "text/plain", envoy::clusters(sim)),
+        15000 if path == "/config_dump?resource=dynamic_active_secrets" => match istio::config_dump(sim, pod) {
+            Some(dump) => Reply::new(200, "application/json", dump.to_string()),
+            None => Reply::new(200, "application/json", "{}"),
+        },
         15000 | 15021 => Reply::empty(404),
         15014 if path == "/version" => Reply::new(200, "text/plain", format!("{}-sandbox-Clean", istio::installed_version(sim).unwrap_or_default())),
         _ => app::answer(sim, pod, port, path).unwrap_or_else(|Refused| Reply::empty(503)),

@@ -4,11 +4,18 @@ use serde_json::Value;
 
 use super::app::{self, Refused, Reply};
 use super::envoy::Told;
+use crate::sandbox::istio;
+use crate::sandbox::kubelet::workload_of;
 use crate::sandbox::sim::Sim;
-use crate::sandbox::store::meta::uid;
+use crate::sandbox::store::meta::{namespace, text, uid};
+use crate::sandbox::world::wild;
+
+const DESTINATION_RULES: &str = "destinationrules.networking.istio.io";
 
 const RESET: &str = "upstream connect error or disconnect/reset before headers. retried and the latest reset reason: remote connection failure";
 const REASON_SHORT: &str = "TLS_error:|268435581:SSL routines:OPENSSL_internal:CERTIFICATE_VERIFY_FAILED:TLS_error_end";
+const EXPIRED: &str = "TLS_error:|268435581:SSL routines:OPENSSL_internal:CERTIFICATE_VERIFY_FAILED:verify cert failed: X509_verify_cert: certificate verification error at depth 0: certificate has expired:TLS_error_end";
+const PLAIN: &str = "TLS_error:|268435703:SSL routines:OPENSSL_internal:WRONG_VERSION_NUMBER:TLS_error_end";
 const REASON_LONG: &str = "TLS_error:|268435581:SSL routines:OPENSSL_internal:CERTIFICATE_VERIFY_FAILED:verify cert failed: X509_verify_cert: certificate verification error at depth 1: self signed certificate in certificate chain:TLS_error_end";
 
 /// What comes back from a pod, seen at the gateway.
@@ -21,6 +28,13 @@ pub(super) fn ask(sim: &Sim, gateway: &Value, pod: &Value, port: u16, path: &str
         && own != other
     {
         return certificate_failure(&sim.world.istio.envoy);
+    }
+    if istio::expired(sim, pod) {
+        let reason = if version(&sim.world.istio.envoy) >= (1, 37, 0) { EXPIRED } else { REASON_SHORT };
+        return tls_failure(&sim.world.istio.envoy, reason);
+    }
+    if other.is_none() && asks_for_mtls(sim, pod) {
+        return tls_failure(&sim.world.istio.envoy, PLAIN);
     }
     let started = std::time::Instant::now();
     match app::answer(sim, pod, port, path) {
@@ -44,7 +58,19 @@ fn hides(envoy: &str) -> bool {
 }
 
 fn certificate_failure(envoy: &str) -> (Reply, Told) {
-    let reason = if version(envoy) >= (1, 37, 0) { REASON_LONG } else { REASON_SHORT };
+    tls_failure(envoy, if version(envoy) >= (1, 37, 0) { REASON_LONG } else { REASON_SHORT })
+}
+
+/// Whether a DestinationRule asks for the mesh's mTLS towards a pod's namespace or workload.
+fn asks_for_mtls(sim: &Sim, pod: &Value) -> bool {
+    let full = format!("{}.{}.svc.cluster.local", workload_of(pod), namespace(pod));
+    sim.store
+        .list(DESTINATION_RULES, "")
+        .iter()
+        .any(|rule| text(rule, "/spec/trafficPolicy/tls/mode") == "ISTIO_MUTUAL" && wild(text(rule, "/spec/host"), &full))
+}
+
+fn tls_failure(envoy: &str, reason: &str) -> (Reply, Told) {
     let body = if hides(envoy) { RESET.to_owned() } else { format!("{RESET}, transport failure reason: {reason}") };
     let logged = reason.replace(' ', "_");
     let details = format!("upstream_reset_before_response_started{{remote_connection_failure|{logged}}}");

@@ -35,6 +35,10 @@ pub(crate) fn inject(sim: &Sim, ns: &str, pod: &mut Value) -> Result<(), Status>
         );
         return Err(Status::internal(format!("Internal error occurred: {why}")));
     }
+    if super::untrusted(sim, MUTATING) {
+        let why = "failed calling webhook \"namespace.sidecar-injector.istio.io\": failed to call webhook: Post \"https://istiod.istio-system.svc:443/inject?timeout=10s\": tls: failed to verify certificate: x509: certificate signed by unknown authority";
+        return Err(Status::internal(format!("Internal error occurred: {why}")));
+    }
     let images = images_of(pod);
     if sim.world.istio.not_injected.iter().any(|skip| skip.matches(ns, workload_of(pod), &images)) {
         return Ok(());

@@ -120,6 +120,8 @@ impl Default for AppScript {
 pub struct CertificateScript {
     pub r#match: PodMatch,
     pub root: RootAge,
+    /// They could not be renewed in time: they have expired.
+    pub expired: bool,
 }
 
 /// Which root.
