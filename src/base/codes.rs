@@ -282,6 +282,33 @@ codes! {
     StaleCertificate, "stale_certificate", "certificate", Broken, true,
         "the workload still has a certificate of a former root", "503 by the gateway, and the sidecar's log or its root proves it",
         "redeploy the service: `meshstep redeploy`";
+    StaleGateway, "stale_gateway", "certificate", Broken, true,
+        "the gateway still has a former root, so it refuses every workload that has the current one", "the root of the gateway's proxy",
+        "restart the gateway alone: `meshstep redeploy`";
+    StaleConfigMap, "stale_configmap", "certificate", Broken, false,
+        "ConfigMap istio-ca-root-cert does not hold the root that istiod signs with", "it differs from istiod's, or from another namespace's",
+        "restart istiod so that it writes it again; a restarted workload would fail the same way";
+    CaBroken, "ca_broken", "certificate", Broken, false,
+        "no certificates can be had from istiod", "istiod is not available, or its log or a sidecar's says so",
+        "bring istiod and its CA in order first";
+    LeafExpired, "leaf_expired", "certificate", Broken, false,
+        "a workload's certificate has expired and was not renewed", "its proxy's own certificate, or the gateway's log",
+        "find out why it was not renewed (istiod, its CA, the service account's token), then restart the workload";
+    NodeClock, "node_clock", "certificate", Broken, false,
+        "a node's clock is wrong, so certificates seem expired or not valid yet", "the sidecar's log, or the node's lease",
+        "correct the nodes' clocks";
+    SanMismatch, "identity_mismatch", "certificate", Broken, false,
+        "the certificate is trusted, but for another identity", "the gateway's log or body says so",
+        "check trustDomain and DestinationRule.subjectAltNames";
+    OwnTlsConfig, "own_tls_config", "certificate", Broken, false,
+        "a DestinationRule sets TLS of its own towards a service of the mesh", "its `tls.mode`, while all roots are right",
+        "check the TLS settings of the DestinationRule";
+    TwoControlPlanes, "two_roots", "certificate", Broken, false,
+        "two control planes sign with different roots", "their certificates, or the roots of their newest pods",
+        "give both the same root, or move the workloads to one of them";
+    PlaintextPort, "plaintext_port", "certificate", Broken, false,
+        "the gateway speaks TLS to a port that does not", "WRONG_VERSION_NUMBER, or a pod without a sidecar where mTLS is set",
+        "check injection, PeerAuthentication, DestinationRule and excluded ports";
     RedeployedInVain, "redeployed_in_vain", "certificate", Broken, false,
         "the workload was restarted for this root already, and the fault is still there", "its pod template carries the annotation of this root",
         "do not restart again: compare the roots with `meshstep troubleshoot certificates`";

@@ -342,11 +342,20 @@ pub struct RedeployArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_precedence_over_arg = true)]
 pub struct TroubleshootArgs {
+    #[command(subcommand)]
+    pub command: Option<TroubleshootCommand>,
     #[command(flatten)]
     pub stage: StageArgs,
     #[command(flatten)]
     pub cacert: CacertFlag,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TroubleshootCommand {
+    /// Which root and certificate every proxy of the mesh holds, and what is wrong with them
+    Certificates(StageArgs),
 }
 
 #[derive(Debug, Args)]

@@ -25,7 +25,9 @@ use secrecy::ExposeSecret;
 
 use crate::base::fault::{Fault, Result};
 use crate::base::secrets;
-use crate::cli::args::{CleanupArgs, Cli, Command, Output, ReleasesApplyArgs, ReleasesArgs, ReleasesCommand, SandboxCommand, StageArgs, TokenArgs};
+use crate::cli::args::{
+    CleanupArgs, Cli, Command, Output, ReleasesApplyArgs, ReleasesArgs, ReleasesCommand, SandboxCommand, StageArgs, TokenArgs, TroubleshootCommand,
+};
 use crate::cli::run::Job;
 use crate::cli::settings::Environment;
 use crate::clients::aws::{Account, Aws};
@@ -95,6 +97,9 @@ fn dispatch(command: Command) -> Result<u8> {
         }
         Command::Replay(replay) => replay::run(&replay),
         Command::Troubleshoot(troubleshoot) => {
+            if let Some(TroubleshootCommand::Certificates(stage)) = troubleshoot.command {
+                return Ok(Job::new(vec!["certificates"], stage, Options::default()).run(environment));
+            }
             let options = Options { cacert: troubleshoot.cacert.cacert, ..Options::default() };
             Ok(Job::new(vec!["troubleshoot"], troubleshoot.stage, options).run(environment))
         }

@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     /// The remedy, and what `run` never does.
-    const BY_NAME: [&str; 3] = ["redeploy", "troubleshoot", "cleanup"];
+    const BY_NAME: [&str; 4] = ["redeploy", "troubleshoot", "certificates", "cleanup"];
 
     #[test]
     fn the_order_is_the_list_of_stages_without_those_that_are_asked_for_by_name() {

@@ -16,6 +16,7 @@ use crate::stages::connect::Cluster;
 use crate::stages::deploy::tolerate::Tolerate;
 use crate::stages::deploy::{Service, ServiceNamespace};
 use crate::stages::mesh::InjectNamespace;
+use crate::stages::redeploy::Method;
 use crate::stages::verify::{HostSource, Scheme};
 use crate::stages::{Pipeline, Seconds};
 
@@ -42,6 +43,7 @@ pub(super) fn check(pipeline: &Pipeline, source: &Source, tree: &Node, places: &
     check.releases(pipeline);
     check.routes(pipeline, places);
     check.verify(pipeline);
+    check.redeploy(pipeline);
     check.findings
 }
 
@@ -127,6 +129,24 @@ impl References<'_> {
                 self.error("/cluster/context", "the context's name is empty", "use a name that `kubectl config get-contexts` shows");
             }
             Cluster::Context(_) => {}
+        }
+    }
+
+    /// The team's own command is there when it is asked for, and only then.
+    fn redeploy(&mut self, pipeline: &Pipeline) {
+        let Some(redeploy) = &pipeline.redeploy else { return };
+        match (redeploy.method, &redeploy.command) {
+            (Method::Command, None) => {
+                self.error(
+                    "/redeploy/method",
+                    "`method: command` needs `redeploy.command`",
+                    "write it as `command: {run: [ci/redeploy.sh], timeout: 15m}`",
+                );
+            }
+            (Method::Restart | Method::Deploy, Some(_)) => {
+                self.warn("/redeploy/command", "this command is never run", "write `method: command`, or remove it");
+            }
+            _ => {}
         }
     }
 

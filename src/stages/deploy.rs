@@ -184,6 +184,26 @@ impl Stage<Shared> for DeployStage {
     }
 }
 
+/// Deploys one service to one namespace again, proofs and all, with this image in place of the file's.
+///
+/// # Errors
+/// When one of its cases failed; the case says why.
+pub(super) async fn again(ctx: &Ctx<Shared>, name: &str, namespace: &str, image: Option<String>) -> Result<()> {
+    let shared = &ctx.shared;
+    let found = shared.pipeline.services.iter().enumerate().find(|(_, service)| service.name == name);
+    let there = found.and_then(|(index, service)| Some((index, service, service.namespaces.iter().position(|n| n.name() == namespace)?)));
+    let Some((index, service, at)) = there else {
+        return Err(Fault::new(Code::NotFound, format!("no item of `services:` deploys {name} to {namespace}")));
+    };
+    let cluster = shared.cluster().await?;
+    let helm = if service.chart.is_some() { Some(Helm::open(&shared.tools, cluster.kubeconfig()).await?) } else { None };
+    let service = Service { image: image.or_else(|| service.image.clone()), ..service.clone() };
+    // Whoever asked for it watches the hosts already.
+    let watch = Watch::start(ctx, |_| false).await;
+    let step = Step { ctx, cluster: &cluster, helm: helm.as_ref(), watch: &watch, index, at, service: &service, namespace: &service.namespaces[at] };
+    step.run().await.map_err(|needs| Fault::new(Code::StaleCertificate, format!("{name} was deployed again in {namespace}, and it {needs}")))
+}
+
 fn chosen_services(shared: &Shared) -> impl Iterator<Item = (usize, &Service)> {
     shared.pipeline.services.iter().enumerate().filter(|(_, service)| shared.filters.service(&service.name))
 }

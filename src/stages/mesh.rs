@@ -1,5 +1,7 @@
 //! Stage `mesh`: Istio with a NodePort gateway, injection labels, common settings and the Gateway.
 
+mod roots;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -158,9 +160,12 @@ impl Stage<Shared> for MeshStage {
             }
         }
         if there {
-            for (index, namespace) in labelled {
-                run.root_certificate(index, namespace).await;
+            for (index, namespace) in &labelled {
+                run.root_certificate(*index, namespace).await;
             }
+            let namespaces = labelled.iter().map(|(_, namespace)| (*namespace).to_owned()).collect();
+            let case = ctx.record.case("workload certificates").place(run.place("/mesh"));
+            case.run(|case| roots::compare(&run.cluster, namespaces, case)).await;
         }
         run.helm_repo().await;
         Ok(())

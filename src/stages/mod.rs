@@ -3,6 +3,7 @@
 //! Adding a stage: its file here, its lines in [`Pipeline`] and [`ALL`], its judgement in `domain`.
 
 pub mod availability;
+pub mod certificates;
 pub mod cleanup;
 pub mod connect;
 pub mod deploy;
@@ -80,7 +81,7 @@ type Make = fn() -> Box<dyn Stage<Shared>>;
 /// THE list of stages: name and maker, in the runbook's order. `run` walks it
 /// without `redeploy`, which `verify` calls when it must, and without what is only ever asked for by name.
 /// Stages that change the cluster run under the lock.
-pub const ALL: [(&str, Make); 11] = [
+pub const ALL: [(&str, Make); 12] = [
     ("doctor", || Box::new(doctor::Doctor)),
     ("connect", || Box::new(connect::Connect)),
     ("mesh", || Box::new(lock::Locked(mesh::MeshStage))),
@@ -92,6 +93,7 @@ pub const ALL: [(&str, Make); 11] = [
     ("redeploy", || Box::new(lock::Locked(redeploy::RedeployStage))),
     ("troubleshoot", || Box::new(troubleshoot::TroubleshootStage)),
     ("cleanup", || Box::new(lock::Locked(cleanup::CleanupStage))),
+    ("certificates", || Box::new(certificates::CertificatesStage)),
 ];
 
 /// The stage of this name.

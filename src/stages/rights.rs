@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::clients::kube::Right;
 use crate::domain::certificates::gather::CONFIG_MAP as ROOT;
 use crate::domain::mesh::decide::MEMORY;
+use crate::domain::mesh::ready::GATEWAY;
 pub use crate::stages::Filters;
 use crate::stages::deploy::Service;
 use crate::stages::{Pipeline, connect};
@@ -95,6 +96,7 @@ pub fn needed(stage: &str, pipeline: &Pipeline, filters: &Filters) -> Vec<Right>
         "releases" => releases(pipeline, &mut rights),
         "ingress" => ingress(pipeline, &mut rights),
         "verify" if pipeline.verify.is_some() => evidence(pipeline, filters, &mut rights),
+        "certificates" => evidence(pipeline, filters, &mut rights),
         "troubleshoot" => {
             evidence(pipeline, filters, &mut rights);
             probes(pipeline, filters, &mut rights);
@@ -106,7 +108,7 @@ pub fn needed(stage: &str, pipeline: &Pipeline, filters: &Filters) -> Vec<Right>
         }
         _ => {}
     }
-    if !rights.is_empty() && !matches!(stage, "ingress" | "verify" | "troubleshoot") {
+    if !rights.is_empty() && !matches!(stage, "ingress" | "verify" | "troubleshoot" | "certificates") {
         lock(pipeline, &mut rights);
     }
     rights.into_iter().collect()
@@ -274,8 +276,12 @@ fn evidence(pipeline: &Pipeline, filters: &Filters, rights: &mut BTreeSet<Right>
 
 /// The one cure.
 fn restart(pipeline: &Pipeline, filters: &Filters, rights: &mut BTreeSet<Right>) {
-    add(rights, &["list deployments.apps"], ISTIO);
+    // The gateway may be the stale one.
+    named(rights, &["get", "patch"], "deployments.apps", &[GATEWAY], ISTIO);
+    follow(rights, &["deployments.apps", "replicasets.apps", "pods", "events"], ISTIO);
     for (_, (namespace, _)) in placed(pipeline, filters) {
+        // A pod is only tried out, to see whether it would get its sidecar.
+        add(rights, &["create pods", "list poddisruptionbudgets.policy"], namespace);
         add(rights, &["get deployments.apps", "patch deployments.apps"], namespace);
         follow(rights, &["deployments.apps", "replicasets.apps", "pods", "events"], namespace);
     }

@@ -104,15 +104,23 @@ pub(super) async fn ask_all(ctx: &Ctx<Shared>, params: &Verify) -> Result<()> {
     }
     let asker = Asker::new(shared.http.clone(), through, shared.options.cacert.clone());
     let cure = Cure::new(ctx, items.len());
+    ask_each(ctx, &asker, &cure, &items, params, "").await;
+    if cure.has_restarted_gateway().await {
+        // With its new root the gateway may refuse what it accepted before: workloads that nobody has looked at yet.
+        ask_each(ctx, &asker, &Cure::new(ctx, items.len()), &items, params, " again").await;
+    }
+    Ok(())
+}
+
+async fn ask_each(ctx: &Ctx<Shared>, asker: &Asker, cure: &Cure<'_>, items: &[Item], params: &Verify, again: &str) {
     join_all(items.iter().map(|item| async {
-        let mut case = ctx.record.case(item.question.title()).place(item.place.as_ref());
+        let mut case = ctx.record.case(format!("{}{again}", item.question.title())).place(item.place.as_ref());
         if let Some((service, _)) = &item.service {
             case = case.service(service);
         }
-        case.run(|case| one(&asker, &cure, item, params, case)).await;
+        case.run(|case| one(asker, cure, item, params, case)).await;
     }))
     .await;
-    Ok(())
 }
 
 async fn one(asker: &Asker, cure: &Cure<'_>, item: &Item, params: &Verify, case: Case) -> Result<Done> {
@@ -124,14 +132,17 @@ async fn one(asker: &Asker, cure: &Cure<'_>, item: &Item, params: &Verify, case:
 
 /// Listens; where a stale certificate may be behind the answer, has it looked into until it is proven or the time is up.
 async fn judged(talk: &Talk<'_>, cure: &Cure<'_>, ticket: Ticket, item: &Item, params: &Verify, case: &Case) -> Result<Done> {
-    let (start, limit) = (Instant::now(), params.timeout.0);
+    let (mut start, limit) = (Instant::now(), params.timeout.0);
     let mut ticket = Some(ticket);
     let mut explained = None;
+    // What was done to the gateway before the workload's turn.
+    let mut so_far = String::new();
     loop {
         let left = limit.saturating_sub(start.elapsed());
         let heard = talk.listen(left, item.service.is_some() && !left.is_zero()).await;
         let (reply, fault) = match heard {
-            Ok(Heard::Right { note }) => return Ok(Done::unchanged((), note)),
+            Ok(Heard::Right { note }) if so_far.is_empty() => return Ok(Done::unchanged((), note)),
+            Ok(Heard::Right { note }) => return Ok(cured(&so_far, &item.question.title(), &note)),
             Ok(Heard::Candidate { reply, fault }) => (reply, fault),
             Err(fault) => return Err(explain(fault, explained)),
         };
@@ -140,7 +151,12 @@ async fn judged(talk: &Talk<'_>, cure: &Cure<'_>, ticket: Ticket, item: &Item, p
         match cure.treat(&suspect, ticket.take(), case).await? {
             // A log line may come later, so the evidence is looked at again while there is time.
             Cured::NotProven(judgement) => {
+                let again = explained.as_ref().is_some_and(|before: &Judgement| before.cause == judgement.cause && before.cause != Cause::Unknown);
                 explained = Some(judgement);
+                // Seen twice, ten seconds apart: it does not settle by itself.
+                if again {
+                    return Err(explain(fault, explained));
+                }
                 if limit.saturating_sub(start.elapsed()) < LOOK_AGAIN {
                     let last = talk.listen(limit.saturating_sub(start.elapsed()), false).await;
                     return match last {
@@ -160,10 +176,16 @@ async fn judged(talk: &Talk<'_>, cure: &Cure<'_>, ticket: Ticket, item: &Item, p
                     Ok(Heard::Candidate { .. }) | Err(_) => Err(fault),
                 };
             }
-            Cured::Restarted(story) => {
-                return match talk.listen(limit, false).await {
-                    Ok(Heard::Right { note }) => {
-                        Ok(Done::Repaired { value: (), story: format!("{story} {} now answers {note}.", item.question.title()) })
+            Cured::Restarted { story, gateway } => {
+                // The same outcome twice is a failure, never a loop.
+                let gateway = gateway && so_far.is_empty();
+                so_far = if so_far.is_empty() { story } else { format!("{so_far} Then {story}") };
+                return match talk.listen(limit, gateway).await {
+                    Ok(Heard::Right { note }) => Ok(cured(&so_far, &item.question.title(), &note)),
+                    // The gateway has the current root now; a workload that has not is next.
+                    Ok(Heard::Candidate { .. }) if gateway => {
+                        start = Instant::now();
+                        continue;
                     }
                     Ok(Heard::Candidate { fault, .. }) | Err(fault) => {
                         let message = format!("restarted for its certificate, and still {}", fault.message);
@@ -175,11 +197,19 @@ async fn judged(talk: &Talk<'_>, cure: &Cure<'_>, ticket: Ticket, item: &Item, p
     }
 }
 
+fn cured(story: &str, title: &str, note: &str) -> Done {
+    Done::Repaired { value: (), story: format!("{story} {title} now answers {note}.") }
+}
+
 /// A wrong answer, with what the certificates have to say about it.
 fn explain(fault: Fault, judgement: Option<Judgement>) -> Fault {
     let Some(judgement) = judgement else { return fault };
     let fault = fault.evidence("certificates", judgement.proof.join("\n"));
-    if judgement.cause == Cause::Unknown { fault } else { fault.next(judgement.cause.remedy()) }
+    if judgement.cause == Cause::Unknown {
+        return fault;
+    }
+    let (code, message) = (judgement.cause.code(), format!("{}: {}", fault.message, judgement.cause.words()));
+    Fault { code, class: code.info().class, message, ..fault }.next(judgement.cause.remedy())
 }
 
 /// The way to the hosts, and the schemes that are listened for.

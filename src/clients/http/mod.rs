@@ -20,6 +20,7 @@ pub use self::dns::DnsError;
 pub use self::error::{NetError, Phase};
 pub(crate) use self::send::exchange_plain;
 pub use self::tls::TlsClass;
+pub(crate) use self::tls::shown_chain;
 use crate::clients::settings::Settings;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -75,6 +75,57 @@ pub(super) fn config(roots: Arc<RootCertStore>) -> Result<(ClientConfig, Shown),
     Ok((config, shown))
 }
 
+/// The certificates (DER) that the peer of a stream shows. The handshake is refused as soon as they are seen, so nothing is trusted or sent.
+pub(crate) async fn shown_chain<S>(stream: S, server_name: &str) -> Result<Vec<Vec<u8>>, String>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    let shown = Shown::default();
+    let refusing = Arc::new(Refusing { shown: Arc::clone(&shown) });
+    let config = ClientConfig::builder().dangerous().with_custom_certificate_verifier(refusing).with_no_client_auth();
+    let name = ServerName::try_from(server_name.to_owned()).map_err(|error| error.to_string())?;
+    let ended = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await;
+    let chain = std::mem::take(&mut *shown.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+    match (chain.is_empty(), ended) {
+        (false, _) => Ok(chain.iter().map(|der| der.to_vec()).collect()),
+        (true, Err(error)) => Err(error.to_string()),
+        (true, Ok(_)) => Err("it showed no certificate".to_owned()),
+    }
+}
+
+/// Only listens, and lets nobody in.
+#[derive(Debug)]
+struct Refusing {
+    shown: Shown,
+}
+
+impl ServerCertVerifier for Refusing {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let chain = std::iter::once(end_entity).chain(intermediates).map(|certificate| certificate.clone().into_owned());
+        *self.shown.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = chain.collect();
+        Err(CertificateError::ApplicationVerificationFailure.into())
+    }
+
+    fn verify_tls12_signature(&self, _: &[u8], _: &CertificateDer<'_>, _: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(CertificateError::ApplicationVerificationFailure.into())
+    }
+
+    fn verify_tls13_signature(&self, _: &[u8], _: &CertificateDer<'_>, _: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(CertificateError::ApplicationVerificationFailure.into())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
 /// Asks the usual verifier, and only listens.
 #[derive(Debug)]
 struct Recording {

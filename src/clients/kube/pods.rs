@@ -11,7 +11,7 @@ use super::{Cluster, fault};
 use crate::base::codes::Code;
 use crate::base::fault::{Fault, Result};
 use crate::base::secrets;
-use crate::clients::http::{Answer, exchange_plain};
+use crate::clients::http::{Answer, exchange_plain, shown_chain};
 
 /// What a tunnel to a pod or a command inside it may take.
 const TUNNEL_DEADLINE: Duration = Duration::from_secs(15);
@@ -48,6 +48,17 @@ impl Cluster {
                     Err(Fault::new(Code::Refused, format!("{doing}: {why}")).next("check that the container listens on that port, on all addresses"))
                 }
             }
+        };
+        timeout(TUNNEL_DEADLINE, work).await.unwrap_or_else(|_| Err(Fault::new(Code::NoAnswer, format!("{doing}: no answer within 15 s"))))
+    }
+
+    /// The certificates (DER) that a TLS port inside a pod shows. Nothing is trusted and nothing sent: the handshake ends there.
+    pub async fn shown_chain(&self, namespace: &str, pod: &str, port: u16, server_name: &str) -> Result<Vec<Vec<u8>>> {
+        let doing = format!("looking at the certificate of port {port} of pod {pod} in {namespace}");
+        let work = async {
+            let mut tunnel = self.api::<Pod>(namespace).portforward(pod, &[port]).await.map_err(|error| fault(error, &doing))?;
+            let stream = tunnel.take_stream(port).ok_or_else(|| Fault::new(Code::Defect, format!("{doing}: the tunnel has no stream")))?;
+            shown_chain(stream, server_name).await.map_err(|why| Fault::new(Code::Refused, format!("{doing}: {why}")))
         };
         timeout(TUNNEL_DEADLINE, work).await.unwrap_or_else(|_| Err(Fault::new(Code::NoAnswer, format!("{doing}: no answer within 15 s"))))
     }

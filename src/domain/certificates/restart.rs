@@ -1,16 +1,16 @@
-//! Restarts one workload for one root: the annotation on its pod template is both the restart and the memory of it.
+//! Restarts one workload for one root: the annotation on its pod template is both the restart and the memory of it. Where somebody else
+//! does the restart, the same annotation on the workload itself is the memory alone.
 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use serde_json::{Value, json};
 
-use crate::base::codes::Code;
-use crate::base::fault::{Class, Fault, Result};
+use crate::base::fault::Result;
 use crate::base::names::ObjectName;
 use crate::clients::kube::Cluster;
-use crate::domain::certificates::gather::ROOT_NAMESPACE;
+use crate::domain::certificates::ground::look::read;
 use crate::domain::certificates::root::KeyHash;
 
-/// On the pod template: the public-key hash of the root that the workload was restarted for. No time: two runs make one restart.
+/// The public-key hash of the root that the workload was restarted for. No time: two runs make one restart.
 pub const ANNOTATION: &str = "meshstep.io/redeployed-for-root";
 
 /// What asking for a restart came to.
@@ -28,17 +28,29 @@ pub fn is_restartable(workload: &ObjectName) -> bool {
     matches!(workload.kind.as_str(), "Deployment" | "StatefulSet" | "DaemonSet")
 }
 
-/// Restarts the workload for `root`, at most once ever.
+/// Where the memory is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// On the pod template: that restarts the pods.
+    Template,
+    /// On the workload: its pods stay as they are.
+    Workload,
+}
+
+/// Restarts the workload for `root`, or remembers that somebody is asked to, at most once ever.
 ///
 /// # Errors
 /// When the workload is gone or may not be patched.
-pub async fn restart(cluster: &Cluster, workload: &ObjectName, root: &KeyHash) -> Result<Asked> {
+pub async fn restart(cluster: &Cluster, workload: &ObjectName, root: &KeyHash, mark: Mark) -> Result<Asked> {
     let object = read(cluster, workload).await?;
-    let carried = object.pointer("/spec/template/metadata/annotations").and_then(|a| a.get(ANNOTATION)).and_then(Value::as_str);
-    if carried == Some(root.0.as_str()) {
+    if carries(&object, root) {
         return Ok(if is_rolled_out(&object) { Asked::InVain } else { Asked::UnderWay });
     }
-    let patch = json!({"spec": {"template": {"metadata": {"annotations": {ANNOTATION: root.0}}}}});
+    let annotations = json!({"metadata": {"annotations": {ANNOTATION: root.0}}});
+    let patch = match mark {
+        Mark::Template => json!({"spec": {"template": annotations}}),
+        Mark::Workload => annotations,
+    };
     let ObjectName { namespace, name, .. } = workload;
     match workload.kind.as_str() {
         "Deployment" => cluster.merge_patch::<Deployment>(namespace, name, &patch).await.map(drop)?,
@@ -48,17 +60,15 @@ pub async fn restart(cluster: &Cluster, workload: &ObjectName, root: &KeyHash) -
     Ok(Asked::Restarted)
 }
 
-async fn read(cluster: &Cluster, workload: &ObjectName) -> Result<Value> {
-    let gone = || Fault::new(Code::UpstreamFailed, format!("{workload} is gone")).class(Class::Environment);
-    cluster
-        .get_object("apps/v1", &workload.kind, &workload.namespace, &workload.name)
-        .await?
-        .map(|o| serde_json::to_value(o).unwrap_or_default())
-        .ok_or_else(gone)
+/// Was it restarted for this root before?
+pub fn carries(object: &Value, root: &KeyHash) -> bool {
+    ["/spec/template/metadata/annotations", "/metadata/annotations"]
+        .iter()
+        .any(|place| object.pointer(place).and_then(|a| a.get(ANNOTATION)).and_then(Value::as_str) == Some(root.0.as_str()))
 }
 
 /// Has every replica of the newest generation taken the old one's place?
-fn is_rolled_out(object: &Value) -> bool {
+pub fn is_rolled_out(object: &Value) -> bool {
     let number = |pointer: &str| object.pointer(pointer).and_then(Value::as_i64);
     let seen = number("/status/observedGeneration").unwrap_or(0) >= number("/metadata/generation").unwrap_or(0);
     let wanted = number("/spec/replicas").or_else(|| number("/status/desiredNumberScheduled")).unwrap_or(1);
@@ -68,20 +78,23 @@ fn is_rolled_out(object: &Value) -> bool {
     seen && updated >= wanted && available >= wanted && total <= wanted
 }
 
-/// Nothing may be restarted while no certificate can be had: is istiod available?
-pub async fn istiod_is_available(cluster: &Cluster) -> Result<()> {
-    let found = cluster.list::<Deployment>(ROOT_NAMESPACE, "app=istiod").await?;
-    let available = found.iter().filter_map(|d| d.status.as_ref()?.available_replicas).any(|n| n > 0);
-    if available {
-        return Ok(());
-    }
-    let message = "nothing is restarted: istiod is not available, so a new pod would get no certificate either";
-    Err(Fault::new(Code::StaleCertificate, message).next(format!("bring istiod up first: `kubectl -n {ROOT_NAMESPACE} get pods -l app=istiod`")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_memory_is_of_one_root_and_in_either_place() {
+        let root = KeyHash("a".repeat(64));
+        let marked = |place: &str, value: &str| match place {
+            "template" => json!({"spec": {"template": {"metadata": {"annotations": {ANNOTATION: value}}}}}),
+            _ => json!({"metadata": {"annotations": {ANNOTATION: value}}}),
+        };
+        for place in ["template", "workload"] {
+            assert!(carries(&marked(place, &root.0), &root), "{place}");
+            assert!(!carries(&marked(place, &"b".repeat(64)), &root), "{place}: another root's");
+        }
+        assert!(!carries(&json!({"spec": {"template": {}}}), &root));
+    }
 
     #[test]
     fn a_rollout_is_over_when_nothing_of_the_old_is_left() {

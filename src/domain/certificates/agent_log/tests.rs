@@ -2,15 +2,14 @@
 
 use super::*;
 
-/// 1.31, recorded.
-pub(crate) const V131: &str = "2026-11-23T02:20:57.338547Z\twarn\tca\tca request failed, starting attempt 1 in 96.273112ms
-2026-11-23T02:20:58.801182Z\terror\tcitadelclient\tfailed to sign CSR: create certificate: rpc error: code = Unavailable desc = connection error: desc = \"transport: authentication handshake failed: tls: failed to verify certificate: x509: certificate signed by unknown authority (possibly because of \\\"crypto/rsa: verification error\\\" while trying to verify candidate authority certificate \\\"cluster.local\\\")\"
-2026-11-23T02:20:58.801715Z\tinfo\tcitadelclient\trecreated connection
-2026-11-23T02:20:58.802142Z\twarning\tenvoy config ./source/extensions/config_subscription/grpc/grpc_stream.h:189\tStreamSecrets gRPC config stream to sds-grpc closed: 2, failed to generate secret for default: failed to generate workload certificate: create certificate: rpc error: code = Unavailable desc = connection error: desc = \"transport: authentication handshake failed: tls: failed to verify certificate: x509: certificate signed by unknown authority (possibly because of \\\"crypto/rsa: verification error\\\" while trying to verify candidate authority certificate \\\"cluster.local\\\")\"{via_upstream}\tthread=48
-";
-const START: &str = "2022-03-01T10:00:00.000000Z\twarn\tsds\tfailed to warm certificate: failed to generate workload certificate: create certificate: rpc error: code = Unavailable desc = connection error: desc = \"transport: authentication handshake failed: x509: certificate signed by unknown authority\"";
-const V18: &str = "2021-01-01T10:00:00.000000Z\terror\tcitadelclient\tFailed to create certificate: rpc error: code = Unavailable desc = connection error: desc = \"transport: authentication handshake failed: x509: certificate signed by unknown authority\"";
-const JSON: &str = r#"{"level":"warn","time":"2026-11-23T02:20:58.801182Z","scope":"sds","msg":"failed to warm certificate: failed to generate workload certificate: create certificate: rpc error: code = Unavailable desc = \"transport: authentication handshake failed: x509: certificate signed by unknown authority\""}"#;
+const GENERATIONS: [(&str, &str); 5] = [
+    ("1.7", include_str!("../../../../fixtures/certificates/agent-1.7.log")),
+    ("1.12", include_str!("../../../../fixtures/certificates/agent-1.12.log")),
+    ("1.15", include_str!("../../../../fixtures/certificates/agent-1.15.log")),
+    ("1.21, JSON", include_str!("../../../../fixtures/certificates/agent-1.21.json.log")),
+    ("1.31", include_str!("../../../../fixtures/certificates/agent-1.31.log")),
+];
+const V131: &str = GENERATIONS[4].1;
 const UNAUTHENTICATED: &str = "2026-11-23T02:20:58Z\twarn\tsds\tfailed to warm certificate: failed to generate workload certificate: create certificate: rpc error: code = Unauthenticated desc = request authenticate failure";
 const TIMEOUT: &str = "2026-11-23T02:20:58Z\twarn\tsds\tfailed to warm certificate: failed to generate workload certificate: create certificate: rpc error: code = Unavailable desc = dial tcp 10.96.0.1:15012: i/o timeout";
 const XDS: &str = "2026-11-23T02:20:58Z\twarning\tenvoy config ./source/extensions/config_subscription/grpc/grpc_stream.h:227\tDeltaAggregatedResources gRPC config stream to xds-grpc closed since 32s ago: 14, connection error: desc = \"transport: authentication handshake failed: tls: failed to verify certificate: x509: certificate signed by unknown authority\"";
@@ -19,11 +18,11 @@ const HEALED: &str = "2026-11-23T02:30:00.000000Z\tinfo\tcache\tgenerated new wo
 
 #[test]
 fn every_generation_is_read() {
-    for log in [V131, START, V18, JSON] {
+    for (version, log) in GENERATIONS {
         let found = read(log);
-        let line = found.untrusted.expect(log);
-        assert!(line.at.is_some() && line.essence().ends_with("… x509: certificate signed by unknown authority"), "{log}");
-        assert_eq!((found.unsigned, found.xds_untrusted, found.clock), (None, None, None), "{log}");
+        let line = found.untrusted.expect(version);
+        assert!(line.at.is_some() && line.essence().ends_with("… x509: certificate signed by unknown authority"), "{version}: {line:?}");
+        assert_eq!((found.unsigned, found.xds_untrusted, found.clock), (None, None, None), "{version}");
     }
 }
 
