@@ -135,7 +135,7 @@ mod tests {
             tags: [(SHARED.to_owned(), "backend-sg".to_owned())].into(),
         };
         let balancer = tagged(&format!("{ELB}:loadbalancer/app/k8s-lb/1"), "shop/x", "LoadBalancer");
-        assert_eq!(orphaned_backend_group(&[group.clone()], "eu-west-1").map(|i| i.name).as_deref(), Some("security group sg-9"));
+        assert_eq!(orphaned_backend_group(std::slice::from_ref(&group), "eu-west-1").map(|i| i.name).as_deref(), Some("security group sg-9"));
         assert_eq!(orphaned_backend_group(&[group, balancer], "eu-west-1"), None);
     }
 }
