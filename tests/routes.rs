@@ -103,7 +103,7 @@ fn fixture(name: &str) -> String {
 fn ends(cases: &[CaseEnd]) -> Vec<String> {
     let how = |end: &CaseEnd| match &end.outcome {
         Outcome::Passed { change, note } => format!("{change:?} {note}"),
-        Outcome::Failed(fault) => format!("{} at {}", fault.code, fault.place.as_ref().map_or(0, |p| p.line)),
+        Outcome::Failed(fault) => format!("{} at {}", fault.code, end.place.as_ref().map_or(0, |p| p.line)),
         Outcome::Skipped { reason } => format!("skipped {reason}"),
         Outcome::Repaired { story } => story.clone(),
     };
@@ -157,7 +157,7 @@ async fn a_bad_values_file_ends_the_stage_with_line_and_column() {
     let (exit, cases) = shop.run(false, &[], |values| std::fs::write(values, &broken).expect("written")).await;
     assert_eq!((exit, ends(&cases)), (3, vec!["values file: file_invalid at 3".to_owned()]));
     let fault = cases[0].outcome.fault().expect("a fault");
-    assert_eq!(fault.place.as_ref().map(|p| p.column), Some(7));
+    assert_eq!(cases[0].place.as_ref().map(|p| p.column), Some(7));
     assert!(fault.next[0].contains("column 5") && fault.evidence[0].text.contains('^'), "{fault:?}");
     assert_eq!(shop.values(), broken);
 }

@@ -23,6 +23,7 @@ fn the_runbook_runs_and_a_second_run_changes_nothing() {
         assert!(first.cases().iter().any(|case| case["case"]["stage"] == stage && case["outcome"] == "passed"), "{stage}");
     }
     assert!(first.junit_cases() >= 60);
+    assert!(first.case("helm repo istio")["note"].as_str().is_some_and(|note| note.ends_with("is known to helm")), "{}", first.stdout);
     assert_eq!(workspace.read("pipelines/mesh/virtual-services-helm/values.yaml"), values, "the values file said it all already");
 
     let again = workspace.run(&["run", "-f", FILE]).exits(0).says("nothing changed");
