@@ -10,7 +10,7 @@ use super::answer::{self, Answer};
 use super::format::Format;
 use super::objects::{body, deletion, parse_any, write};
 use super::serve::Call;
-use crate::sandbox::store::meta::{child, list, number, stamp, text, uid};
+use crate::sandbox::store::meta::{child, list, new_uid, now, number, stamp, text, uid};
 use crate::sandbox::store::{Part, Resource, Status};
 
 fn success(code: u16) -> Answer {
@@ -51,8 +51,8 @@ pub(super) async fn answer(mut call: Call, kind: Arc<Resource>) -> Result<Answer
             let subject = format!("system:serviceaccount:{}:{}", seen.namespace, seen.name);
             let claims = json!({"iss": "https://kubernetes.default.svc", "sub": subject, "uid": uid(&object), "exp": expires});
             let token = format!("{}.{}.{}", encode(&json!({"alg": "none"})), encode(&claims), encode(&json!("sandbox")));
-            let spec = json!({"audiences": sent.pointer("/spec/audiences").cloned().unwrap_or_else(|| json!(["https://kubernetes.default.svc"])), "expirationSeconds": seconds});
-            let metadata = json!({"name": seen.name, "namespace": seen.namespace});
+            let spec = json!({"audiences": sent.pointer("/spec/audiences").cloned().unwrap_or_else(|| json!(["https://kubernetes.default.svc"])), "expirationSeconds": seconds, "boundObjectRef": null});
+            let metadata = json!({"name": seen.name, "namespace": seen.namespace, "uid": new_uid(), "creationTimestamp": now()});
             let status = json!({"token": token, "expirationTimestamp": expires});
             let request =
                 json!({"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1", "metadata": metadata, "spec": spec, "status": status});

@@ -32,8 +32,8 @@ pub(super) fn json(code: u16, value: &Value) -> Answer {
 
 /// A failure.
 pub(super) fn failure(status: &Status) -> Answer {
-    if status.code == 404 && status.details.as_deref() == Some(&serde_json::json!({})) {
-        return text(404, "text/plain; charset=utf-8", "404 page not found\n");
+    if status.code == 404 && status.reason.is_empty() {
+        return text(404, "text/plain; charset=utf-8", status.message.clone());
     }
     let mut answer = json(status.code, &status.body());
     if let Some(seconds) = status.retry_after {

@@ -46,7 +46,7 @@ pub(super) fn answer(call: &Call, path: &str) -> Result<Answer, Status> {
         _ if call.seen.version.is_empty() => {
             let group = path.trim_start_matches("/apis/");
             let all = groups(&resources);
-            let (name, versions) = all.iter().find(|(name, _)| name == group).ok_or_else(Status::unknown_resource)?;
+            let (name, versions) = all.iter().find(|(name, _)| name == group).ok_or_else(Status::page_not_found)?;
             let mut document = group_document(name, versions);
             document["kind"] = "APIGroup".into();
             document["apiVersion"] = "v1".into();
@@ -54,7 +54,7 @@ pub(super) fn answer(call: &Call, path: &str) -> Result<Answer, Status> {
         }
         _ => ("application/json", resource_list(&resources, &call.seen.group, &call.seen.version)?),
     };
-    Ok(cached(call, media, &body))
+    Ok(if aggregated && matches!(path, "/api" | "/apis") { cached(call, media, &body) } else { answer::json(200, &body) })
 }
 
 /// An answer with an ETag, or 304 if the client has it already.
@@ -135,7 +135,7 @@ fn aggregate(resources: &[Arc<Resource>], core: bool) -> Value {
                     json!({"version": version, "resources": served, "freshness": "Current"})
                 })
                 .collect();
-            let metadata = if group.is_empty() { json!({"creationTimestamp": null}) } else { json!({"name": group, "creationTimestamp": null}) };
+            let metadata = if group.is_empty() { json!({}) } else { json!({"name": group}) };
             json!({"metadata": metadata, "versions": versions})
         })
         .collect();
@@ -189,8 +189,13 @@ fn resource_list(resources: &[Arc<Resource>], group: &str, version: &str) -> Res
         }
     }
     if listed.is_empty() {
-        return Err(Status::unknown_resource());
+        return Err(Status::page_not_found());
     }
     let group_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
-    Ok(json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": listed}))
+    let mut list = json!({"kind": "APIResourceList", "groupVersion": group_version, "resources": listed});
+    // The core group's list is older than the field.
+    if !group.is_empty() {
+        list["apiVersion"] = "v1".into();
+    }
+    Ok(list)
 }

@@ -64,7 +64,7 @@ impl Format {
         let rows = objects.iter().zip(cells).map(|(object, cells)| {
             let mut row = json!({"cells": cells});
             match self.include.as_str() {
-                "None" => {}
+                "None" => row["object"] = Value::Null,
                 "Object" => row["object"] = self.versioned(kind, object),
                 _ => row["object"] = partial(object),
             }
@@ -101,7 +101,7 @@ impl Format {
 
     /// The object of a bookmark.
     pub(super) fn bookmark(&self, kind: &Resource, version: u64, annotations: Option<Value>) -> Value {
-        let mut metadata = json!({"resourceVersion": version.to_string(), "creationTimestamp": null});
+        let mut metadata = json!({"resourceVersion": version.to_string()});
         if let Some(annotations) = annotations {
             metadata["annotations"] = annotations;
         }

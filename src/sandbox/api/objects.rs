@@ -14,14 +14,20 @@ use super::serve::Call;
 use super::{actions, logs, portforward, proto, reviews, scale, watch};
 use crate::sandbox::schema::check;
 use crate::sandbox::store::meta::{name, namespace, text, uid};
-use crate::sandbox::store::{Deleted, Deletion, Part, Propagation, Resource, Status, Write};
+use crate::sandbox::store::{Cause, Deleted, Deletion, Part, Propagation, Resource, Status, Write};
 
 /// What a request body may have.
 const BODY_LIMIT: usize = 3 * 1024 * 1024;
 
 pub(super) async fn dispatch(call: Call) -> Result<Answer, Status> {
+    acceptable(&call)?;
+    options(&call)?;
     let seen = &call.seen;
-    let kind = call.api.store.resource(&crate::sandbox::store::resources::id(&seen.group, &seen.resource))?;
+    let served = |kind: &Arc<Resource>| kind.group == seen.group && kind.versions.contains(&seen.version);
+    let kind = match call.api.store.resource(&crate::sandbox::store::resources::id(&seen.group, &seen.resource)) {
+        Err(_) if !call.api.store.resources().iter().any(served) => return Err(Status::page_not_found()),
+        kind => kind?,
+    };
     if !kind.versions.contains(&seen.version) || kind.namespaced && seen.namespace.is_empty() && !seen.name.is_empty() {
         return Err(Status::unknown_resource());
     }
@@ -31,14 +37,16 @@ pub(super) async fn dispatch(call: Call) -> Result<Answer, Status> {
     if !kind.stored {
         return match seen.verb.as_str() {
             "create" => reviews::answer(call, kind).await,
-            verb => Err(Status::new(405, "MethodNotAllowed", format!("the server does not allow this method on the requested resource: {verb}"))),
+            _ => Err(Status::method_not_allowed()),
         };
     }
     match (seen.verb.as_str(), seen.subresource.as_str()) {
+        ("create", "") if !seen.name.is_empty() => Err(Status::method_not_allowed()),
+        ("update" | "patch", _) if seen.name.is_empty() => Err(Status::method_not_allowed()),
         ("get", "" | "status") => get(&call, &kind),
         ("list", "") => list(&call, &kind),
         ("watch", "") => watch(&call, kind),
-        ("create", "") if seen.name.is_empty() => create(call, kind).await,
+        ("create", "") => create(call, kind).await,
         ("update", "" | "status") => update(call, kind).await,
         ("patch", "" | "status") => patch::answer(call, kind).await,
         ("get" | "update" | "patch", "scale") => scale::answer(call, kind).await,
@@ -73,17 +81,29 @@ fn watch(call: &Call, kind: Arc<Resource>) -> Result<Answer, Status> {
 fn list(call: &Call, kind: &Arc<Resource>) -> Result<Answer, Status> {
     let selector = selector(call, kind)?;
     let (objects, version) = call.api.store.list_at(&kind.id(), &call.seen.namespace);
-    watch::too_large(call.query.get("resourceVersion").parse().unwrap_or(0), version)?;
+    let asked = call.query.get("resourceVersion");
+    let since = if asked.is_empty() { Ok(0) } else { asked.parse() };
+    let since = since.map_err(|_| {
+        let why = format!("Invalid value: {asked:?}: strconv.ParseUint: parsing {asked:?}: invalid syntax");
+        Status::bad_request(format!("invalid resource version: resourceVersion: {why}"))
+    })?;
+    watch::too_large(since, version)?;
     let mut found: Vec<&Value> = objects.iter().map(|o| &**o).filter(|o| selector.matches(o)).collect();
     let mut metadata = json!({"resourceVersion": version.to_string()});
+    if kind.custom() {
+        metadata["continue"] = "".into();
+    }
     let continued = call.query.get("continue");
     if !continued.is_empty() {
-        let (ns, own) = page(continued).ok_or_else(|| Status::bad_request("continue key is not valid"))?;
+        let (ns, own) = page(continued).ok_or_else(|| Status::bad_request("invalid continue token: continue key is not valid"))?;
         found.retain(|o| (namespace(o), name(o)) > (&ns, &own));
     }
     let limit = call.query.number("limit").and_then(|l| usize::try_from(l).ok()).unwrap_or(0);
     if limit > 0 && found.len() > limit {
-        metadata["remainingItemCount"] = (found.len() - limit).into();
+        // With a selector the real server would have to read the rest to know.
+        if call.query.get("labelSelector").is_empty() && call.query.get("fieldSelector").is_empty() {
+            metadata["remainingItemCount"] = (found.len() - limit).into();
+        }
         found.truncate(limit);
         let last = found.last().map(|o| json!([namespace(o), name(o)]).to_string()).unwrap_or_default();
         metadata["continue"] = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(last).into();
@@ -171,12 +191,60 @@ pub(super) struct Decoded {
 }
 
 /// Drops what the kind does not have; refuses wrong types, and unknown fields where `fieldValidation=Strict` asks for it.
-pub(super) fn decode(call: &Call, kind: &Resource, mut object: Value) -> Result<Decoded, Status> {
+pub(super) fn decode(call: &Call, kind: &Resource, object: Value) -> Result<Decoded, Status> {
+    let decoded = decode_any(call, kind, object)?;
+    refuse_unknown(call, kind, &decoded.unknown)?;
+    Ok(decoded)
+}
+
+/// The same, with unknown fields whatever `fieldValidation` says.
+pub(super) fn decode_any(call: &Call, kind: &Resource, mut object: Value) -> Result<Decoded, Status> {
     let findings = check::decode(kind, &call.seen.version, &mut object)?;
-    if !findings.unknown.is_empty() && call.query.get("fieldValidation") == "Strict" {
-        return Err(check::strict(kind, &call.seen.version, &findings.unknown));
-    }
     Ok(Decoded { object, unknown: findings.unknown })
+}
+
+pub(super) fn refuse_unknown(call: &Call, kind: &Resource, unknown: &[String]) -> Result<(), Status> {
+    if unknown.is_empty() || call.query.get("fieldValidation") != "Strict" {
+        return Ok(());
+    }
+    Err(check::strict(kind, &call.seen.version, unknown))
+}
+
+/// What the real server tells about a new object.
+pub(super) fn warn_created(kind: &Resource, object: &Value, answer: &mut Answer) {
+    let class = object.pointer("/metadata/annotations").and_then(|annotations| annotations.get("kubernetes.io/ingress.class"));
+    if kind.id() == "ingresses.networking.k8s.io" && class.is_some() {
+        answer::warn(answer, "annotation \"kubernetes.io/ingress.class\" is deprecated, please use 'spec.ingressClassName' instead");
+    }
+}
+
+/// Is there a form that the client takes?
+fn acceptable(call: &Call) -> Result<(), Status> {
+    let accept = call.header(http::header::ACCEPT);
+    let known = |part: &str| ["json", "yaml", "protobuf", "*/*", "application/*"].iter().any(|form| part.contains(form));
+    if accept.is_empty() || !call.seen.subresource.is_empty() || accept.split(',').any(known) {
+        return Ok(());
+    }
+    let forms = "application/json, application/yaml, application/vnd.kubernetes.protobuf, application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch";
+    let mut status = Status::new(406, "NotAcceptable", format!("406: Not Acceptable\n\nAvailable representations: {forms}"));
+    status.details = Some(Box::new(json!({})));
+    Err(status)
+}
+
+/// Are the call's own options right?
+fn options(call: &Call) -> Result<(), Status> {
+    let kind = match call.seen.verb.as_str() {
+        "create" => "CreateOptions",
+        "update" => "UpdateOptions",
+        "patch" => "PatchOptions",
+        "delete" | "deletecollection" => "DeleteOptions",
+        _ => return Ok(()),
+    };
+    let asked: Vec<&str> = call.query.all("dryRun").filter(|v| !v.is_empty()).collect();
+    if asked.iter().all(|v| *v == "All") {
+        return Ok(());
+    }
+    Err(Status::invalid_options(kind, &Cause::unsupported("dryRun", &json!(asked), &["All"])))
 }
 
 pub(super) fn write(call: &Call, part: Part) -> Write {
@@ -192,7 +260,7 @@ async fn create(mut call: Call, kind: Arc<Resource>) -> Result<Answer, Status> {
     }
     let Decoded { mut object, unknown } = decode(&call, &kind, settle(&call, &kind, object)?)?;
     if name(&object).is_empty() && text(&object, "/metadata/generateName").is_empty() {
-        let cause = crate::sandbox::store::Cause::required("metadata.name", "name or generateName is required");
+        let cause = Cause::required("metadata.name", "name or generateName is required");
         return Err(Status::invalid(&kind, "", &[cause]));
     }
     if !text(&object, "/metadata/resourceVersion").is_empty() {
@@ -205,6 +273,7 @@ async fn create(mut call: Call, kind: Arc<Resource>) -> Result<Answer, Status> {
     managed::track(&kind, &call.seen.version, None, &mut object, &patch::field_manager(&call), "");
     let stored = call.api.store.create_with(&kind.id(), object, &write(&call, Part::Whole))?;
     let mut answer = answer::json(201, &Format::of(&call, &kind).one(&kind, &stored, true));
+    warn_created(&kind, &stored, &mut answer);
     patch::warn_unknown(&call, &mut answer, &unknown);
     Ok(answer)
 }
@@ -216,6 +285,15 @@ async fn update(mut call: Call, kind: Arc<Resource>) -> Result<Answer, Status> {
     let seen = &call.seen;
     let part = if seen.subresource == "status" { Part::Status } else { Part::Main };
     let old = call.api.store.get(&kind.id(), &seen.namespace, &seen.name);
+    if kind.custom() && old.is_some() && text(&object, "/metadata/resourceVersion").is_empty() {
+        let mut status =
+            Status::invalid(&kind, &seen.name, &[Cause::invalid("metadata.resourceVersion", &json!(0), "must be specified for an update")]);
+        status.message = status.message.replacen(&format!("{}.{}", kind.kind, kind.group), &kind.id(), 1);
+        if let Some(details) = &mut status.details {
+            details["kind"] = kind.plural.clone().into();
+        }
+        return Err(status);
+    }
     managed::track(&kind, &seen.version, old.as_deref(), &mut object, &patch::field_manager(&call), &seen.subresource);
     let stored = call.api.store.update_with(&kind.id(), object, &write(&call, part))?;
     let mut answer = answer::json(200, &Format::of(&call, &kind).one(&kind, &stored, true));
@@ -233,9 +311,8 @@ pub(super) fn deletion(call: &Call, options: &Value) -> Result<Deletion, Status>
         "Foreground" => Propagation::Foreground,
         "Orphan" => Propagation::Orphan,
         other => {
-            let allowed = "supported values: \"Background\", \"Foreground\", \"Orphan\"";
-            let message = format!("DeleteOptions.meta.k8s.io \"\" is invalid: propagationPolicy: Unsupported value: {other:?}: {allowed}");
-            return Err(Status::new(422, "Invalid", message));
+            let cause = Cause::unsupported("propagationPolicy", &json!(other), &["Foreground", "Background", "Orphan", "nil"]);
+            return Err(Status::invalid_options("DeleteOptions", &cause));
         }
     };
     let dry_run = call.query.dry_run() || options["dryRun"].as_array().is_some_and(|d| d.iter().any(|v| v == "All"));

@@ -49,12 +49,12 @@ pub(super) fn answer(call: &Call, path: &str) -> Result<Answer, Status> {
     let (group, version) = match path.trim_start_matches("/openapi/v3/").split('/').collect::<Vec<_>>().as_slice() {
         ["api", version] => (String::new(), (*version).to_owned()),
         ["apis", group, version] => ((*group).to_owned(), (*version).to_owned()),
-        _ => return Err(Status::unknown_resource()),
+        _ => return Err(Status::page_not_found()),
     };
     let kinds = resources.iter().filter(|k| k.group == group && k.versions.contains(&version));
     let kinds: Vec<&Resource> = kinds.map(|k| &**k).collect();
     if kinds.is_empty() {
-        return Err(Status::unknown_resource());
+        return Err(Status::page_not_found());
     }
     Ok(discovery::cached(call, "application/json", &document(&kinds, &version, &call.api.options.version)))
 }

@@ -33,6 +33,10 @@ impl Selector {
                 (None, None) => return Err(Status::bad_request(format!("invalid selector: '{fields}'; can't understand '{part}'"))),
             };
             if !supported(kind, path) {
+                if own_fields(kind).is_empty() {
+                    let known = "only \"metadata.name\", \"metadata.namespace\"";
+                    return Err(Status::bad_request(format!("{path:?} is not a known field selector: {known}")));
+                }
                 let group = if kind.group.is_empty() { "/v1".to_owned() } else { format!("{}/{}", kind.group, kind.versions[0]) };
                 let message = format!(
                     "Unable to find \"{group}, Resource={}\" that match label selector \"\", field selector {fields:?}: field label not supported: {path}",
@@ -71,7 +75,14 @@ fn supported(kind: &Resource, path: &str) -> bool {
     if matches!(path, "metadata.name" | "metadata.namespace") {
         return true;
     }
-    let own: &[&str] = match kind.id().as_str() {
+    let listed = list_of(&kind.definition, "/versions");
+    own_fields(kind).contains(&path)
+        || listed.iter().any(|v| list_of(v, "/selectableFields").iter().any(|f| text(f, "/jsonPath").trim_start_matches('.') == path))
+}
+
+/// What a built-in kind can be selected by beside name and namespace.
+fn own_fields(kind: &Resource) -> &'static [&'static str] {
+    match kind.id().as_str() {
         "pods" => &[
             "spec.nodeName",
             "spec.restartPolicy",
@@ -102,9 +113,7 @@ fn supported(kind: &Resource, path: &str) -> bool {
         "jobs.batch" => &["status.successful"],
         "replicasets.apps" | "replicationcontrollers" => &["status.replicas"],
         _ => &[],
-    };
-    let listed = list_of(&kind.definition, "/versions");
-    own.contains(&path) || listed.iter().any(|v| list_of(v, "/selectableFields").iter().any(|f| text(f, "/jsonPath").trim_start_matches('.') == path))
+    }
 }
 
 fn list_of<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
@@ -146,6 +155,9 @@ fn parse_term(part: &str) -> Result<Term, String> {
         return Ok(Term::NotIn(key(k)?, vec![value.trim().to_owned()]));
     }
     if let Some((k, value)) = part.split_once("==").or_else(|| part.split_once('=')) {
+        if value.trim_start().starts_with('=') {
+            return Err("found '=', expected: identifier".to_owned());
+        }
         return Ok(Term::In(key(k)?, vec![value.trim().to_owned()]));
     }
     Ok(Term::Exists(key(part)?))

@@ -170,7 +170,7 @@ pub(super) fn refusal(seen: &Seen, user: &User, path: &str) -> Status {
     let who = &user.name;
     if seen.resource.is_empty() {
         let mut status = Status::new(403, "Forbidden", format!("forbidden: User {who:?} cannot {} path {path:?}", seen.verb));
-        status.details = Some(Box::default());
+        status.details = Some(Box::new(serde_json::json!({})));
         return status;
     }
     let id = crate::sandbox::store::resources::id(&seen.group, &seen.resource);

@@ -17,7 +17,7 @@ use super::answer::Answer;
 use super::format::Format;
 use super::select::Selector;
 use super::serve::{Call, WatchEnd, thawed};
-use crate::sandbox::store::{Event, EventKind, Resource, Status, Watcher};
+use crate::sandbox::store::{Cause, Event, EventKind, Resource, Status, Watcher};
 
 /// A body made of what a task sends; an error cuts the connection.
 pub(super) fn stream(media: &'static str, receiver: mpsc::Receiver<io::Result<Bytes>>) -> Answer {
@@ -54,6 +54,12 @@ impl Feed {
             (true, false) => "DELETED",
             (false, false) => return Some(()),
         };
+        // What leaves the selection is sent as it was when it still belonged to it.
+        if let ("DELETED", Some(previous)) = (kind, event.previous.as_deref().filter(|_| event.kind != EventKind::Deleted)) {
+            let mut last = previous.clone();
+            last["metadata"]["resourceVersion"] = event.object["metadata"]["resourceVersion"].clone();
+            return self.object(kind, &last).await;
+        }
         self.object(kind, &event.object).await
     }
 
@@ -63,6 +69,7 @@ impl Feed {
     }
 
     async fn follow(&mut self, mut watcher: Watcher, until: Instant) -> Option<()> {
+        let started_at = watcher.version();
         let mut bookmark = tokio::time::interval(Duration::from_secs(60));
         bookmark.reset();
         loop {
@@ -74,7 +81,8 @@ impl Feed {
                     continue;
                 }
                 () = tokio::time::sleep_until(until) => {
-                    if self.bookmarks {
+                    // Nothing has happened anywhere: there is nothing to mark.
+                    if self.bookmarks && watcher.version() > started_at {
                         let object = self.format.bookmark(&self.kind, watcher.version(), None);
                         self.send("BOOKMARK", object).await?;
                     }
@@ -101,13 +109,13 @@ pub(super) fn answer(call: &Call, kind: Arc<Resource>, selector: Selector) -> Re
         0
     } else {
         asked.parse().map_err(|_| {
-            Status::bad_request(format!("resourceVersion: Invalid value: {asked:?}: strconv.ParseUint: parsing {asked:?}: invalid syntax"))
+            Status::new(500, "", format!("resourceVersion: Invalid value: {asked:?}: strconv.ParseUint: parsing {asked:?}: invalid syntax"))
         })?
     };
     let initial = call.query.on("sendInitialEvents");
     if initial && call.query.get("resourceVersionMatch") != "NotOlderThan" {
         let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
-        return Err(Status::new(422, "Invalid", format!("ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: Forbidden: {why}")));
+        return Err(Status::invalid_options("ListOptions", &Cause::forbidden("resourceVersionMatch", why)));
     }
     too_large(since, store.version())?;
     let (sender, receiver) = mpsc::channel(64);
@@ -168,7 +176,7 @@ pub(super) fn too_large(asked: u64, current: u64) -> Result<(), Status> {
     if asked <= current {
         return Ok(());
     }
-    let mut status = Status::new(504, "Timeout", format!("Too large resource version: {asked}, current: {current}"));
+    let mut status = Status::new(504, "Timeout", format!("Timeout: Too large resource version: {asked}, current: {current}"));
     status.details =
         Some(Box::new(json!({"causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}], "retryAfterSeconds": 1})));
     status.retry_after = Some(1);

@@ -33,12 +33,17 @@ pub(in crate::sandbox) fn apply(store: &Store, kind: &Resource, object: &mut Val
     match kind.id().as_str() {
         "namespaces" => namespace(object),
         "secrets" => secret(object),
-        "services" => service(store, object, old),
+        "services" => {
+            service(store, object, old);
+            unset(child(object, "status"), "loadBalancer", json!({}));
+        }
+        "ingresses.networking.k8s.io" => unset(child(object, "status"), "loadBalancer", json!({})),
         "pods" => {
             pod_spec(child_value(object, "spec"));
             pod(object);
         }
         "deployments.apps" => {
+            child(object, "status");
             let spec = child(object, "spec");
             unset(spec, "replicas", 1);
             unset(spec, "revisionHistoryLimit", 10);

@@ -97,6 +97,37 @@ impl Status {
         status
     }
 
+    /// 404 of a path below a group that nobody serves: no `Status`, a line of text.
+    pub fn page_not_found() -> Status {
+        Status::new(404, "", "404 page not found\n")
+    }
+
+    /// 405.
+    pub fn method_not_allowed() -> Status {
+        let mut status = Status::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource");
+        status.details = Some(Box::new(json!({})));
+        status
+    }
+
+    /// 422 of a call's own options: `DeleteOptions`, `ListOptions`.
+    pub fn invalid_options(kind: &str, cause: &Cause) -> Status {
+        let mut status = Status::new(422, "Invalid", format!("{kind}.meta.k8s.io \"\" is invalid: {}: {}", cause.field, cause.message));
+        let causes = json!([{"reason": cause.reason, "message": cause.message, "field": cause.field}]);
+        status.details = Some(Box::new(json!({"group": "meta.k8s.io", "kind": kind, "causes": causes})));
+        status
+    }
+
+    /// 409 of a delete's precondition, which names the kind in the place of the resource.
+    pub fn precondition_failed(resource: &Resource, name: &str, what: &str, asked: &str, found: &str, hint: &str) -> Status {
+        let id = if resource.group.is_empty() { resource.kind.clone() } else { format!("{}.{}", resource.kind, resource.group) };
+        let why = format!("the {what} in the precondition ({asked}) does not match the {what} in record ({found}). {hint}");
+        let mut status = Status::new(409, "Conflict", format!("Operation cannot be fulfilled on {id} {name:?}: {why}")).about(resource, name);
+        if let Some(details) = &mut status.details {
+            details["kind"] = resource.kind.clone().into();
+        }
+        status
+    }
+
     /// 409 of a create.
     pub fn already_exists(resource: &Resource, name: &str) -> Status {
         Status::new(409, "AlreadyExists", format!("{} {name:?} already exists", resource.id())).about(resource, name)
@@ -172,8 +203,11 @@ impl Status {
 
     /// The answer's body.
     pub fn body(&self) -> Value {
-        let mut body =
-            json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": self.message, "reason": self.reason});
+        let mut body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": self.message});
+        // Some refusals of the real server have no word for machines.
+        if !self.reason.is_empty() {
+            body["reason"] = self.reason.into();
+        }
         if let Some(details) = &self.details {
             body["details"] = (**details).clone();
         }

@@ -77,7 +77,7 @@ fn generation_counts_the_spec_and_not_the_status() {
             Ok(())
         })
         .unwrap();
-    assert_eq!((number(&scaled, "/metadata/generation"), scaled.get("status")), (Some(2), None));
+    assert_eq!((number(&scaled, "/metadata/generation"), scaled.get("status")), (Some(2), Some(&json!({}))));
     let mut status = (*scaled).clone();
     status["status"] = json!({"replicas": 2});
     status["spec"]["replicas"] = json!(7);

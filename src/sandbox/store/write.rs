@@ -273,12 +273,12 @@ impl Store {
         let kind = self.resource(resource)?;
         let old = self.get(resource, ns, own).ok_or_else(|| Status::not_found(&kind, own))?;
         if let Some(wanted) = deletion.uid.as_deref().filter(|wanted| *wanted != uid(&old)) {
-            let why = format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {}", uid(&old));
-            return Err(Status::conflict_because(&kind, own, &why));
+            let hint = "The object might have been deleted and then recreated";
+            return Err(Status::precondition_failed(&kind, own, "UID", wanted, uid(&old), hint));
         }
         if let Some(wanted) = deletion.version.filter(|wanted| *wanted != version(&old)) {
-            let why = format!("Precondition failed: ResourceVersion in precondition: {wanted}, ResourceVersion in object meta: {}", version(&old));
-            return Err(Status::conflict_because(&kind, own, &why));
+            let (asked, found) = (wanted.to_string(), version(&old).to_string());
+            return Err(Status::precondition_failed(&kind, own, "ResourceVersion", &asked, &found, "The object might have been modified"));
         }
         let review = Review {
             operation: Operation::Delete,
@@ -312,7 +312,9 @@ fn merged(kind: &Resource, old: &Value, mut given: Value, part: Part) -> Result<
     let own = name(old);
     let claimed = uid(&given);
     if !claimed.is_empty() && claimed != uid(old) {
-        let why = format!("Precondition failed: UID in precondition: {claimed}, UID in object meta: {}", uid(old));
+        let place = format!("/registry/{}/{}/{own}", kind.plural, namespace(old));
+        let failed = format!("Precondition failed: UID in precondition: {claimed}, UID in object meta: {}", uid(old));
+        let why = format!("StorageError: invalid object, Code: 4, Key: {place}, ResourceVersion: 0, AdditionalErrorMsg: {failed}");
         return Err(Status::conflict_because(kind, own, &why));
     }
     if part == Part::Status {
@@ -346,6 +348,12 @@ fn merged(kind: &Resource, old: &Value, mut given: Value, part: Part) -> Result<
         }
     }
     let meta = metadata(&mut given);
+    // An empty map is none.
+    for key in ["labels", "annotations"] {
+        if meta.get(key).and_then(Value::as_object).is_some_and(serde_json::Map::is_empty) {
+            meta.shift_remove(key);
+        }
+    }
     for key in ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"] {
         match old.get("metadata").and_then(|m| m.get(key)) {
             Some(kept) => meta.insert(key.into(), kept.clone()),

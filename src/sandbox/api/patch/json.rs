@@ -5,15 +5,18 @@ use serde_json::Value;
 use crate::sandbox::store::Status;
 use crate::sandbox::store::meta::text;
 
-fn bad(why: impl Into<String>) -> Status {
-    Status::new(422, "Invalid", why)
+/// The real server keeps the operation that failed to itself.
+fn refused() -> Status {
+    let mut status = Status::new(422, "Invalid", "the server rejected our request due to an error in our request");
+    status.details = Some(Box::new(serde_json::json!({})));
+    status
 }
 
 /// Carries out every operation, or none.
 pub(super) fn apply(target: &mut Value, patch: &Value) -> Result<(), Status> {
     let operations = patch
         .as_array()
-        .ok_or_else(|| Status::bad_request("error decoding patch: json: cannot unmarshal object into Go value of type jsonpatch.Patch"))?;
+        .ok_or_else(|| Status::bad_request("error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp"))?;
     let mut changed = target.clone();
     for operation in operations {
         step(&mut changed, operation)?;
@@ -29,15 +32,13 @@ fn step(target: &mut Value, operation: &Value) -> Result<(), Status> {
         "add" => add(target, path, value()),
         "remove" => remove(target, path).map(drop),
         "replace" => {
-            let old = target
-                .pointer_mut(path)
-                .ok_or_else(|| bad(format!("replace operation does not apply: doc is missing key: {path}: missing value")))?;
+            let old = target.pointer_mut(path).ok_or_else(refused)?;
             *old = value();
             Ok(())
         }
         "test" => {
             let found = target.pointer(path).unwrap_or(&Value::Null);
-            if *found == value() { Ok(()) } else { Err(bad(format!("testing value {path} failed: test failed"))) }
+            if *found == value() { Ok(()) } else { Err(refused()) }
         }
         "move" => {
             let moved = remove(target, text(operation, "/from"))?;
@@ -45,10 +46,7 @@ fn step(target: &mut Value, operation: &Value) -> Result<(), Status> {
         }
         "copy" => {
             let from = text(operation, "/from");
-            let copied = target
-                .pointer(from)
-                .cloned()
-                .ok_or_else(|| bad(format!("copy operation does not apply: doc is missing from path: {from}: missing value")))?;
+            let copied = target.pointer(from).cloned().ok_or_else(refused)?;
             add(target, path, copied)
         }
         other => Err(Status::bad_request(format!("unexpected kind: {other}"))),
@@ -61,7 +59,7 @@ fn split(path: &str) -> Option<(&str, String)> {
 }
 
 fn add(target: &mut Value, path: &str, value: Value) -> Result<(), Status> {
-    let missing = || bad(format!("add operation does not apply: doc is missing path: {path:?}: missing value"));
+    let missing = refused;
     let Some((parent, key)) = split(path) else {
         *target = value;
         return Ok(());
@@ -84,7 +82,7 @@ fn add(target: &mut Value, path: &str, value: Value) -> Result<(), Status> {
 }
 
 fn remove(target: &mut Value, path: &str) -> Result<Value, Status> {
-    let missing = || bad(format!("remove operation does not apply: doc is missing path: {path:?}: missing value"));
+    let missing = refused;
     let (parent, key) = split(path).ok_or_else(missing)?;
     match target.pointer_mut(parent).ok_or_else(missing)? {
         Value::Object(map) => map.shift_remove(&key).ok_or_else(missing),

@@ -14,11 +14,11 @@ use serde_json::Value;
 
 use super::answer::{self, Answer};
 use super::format::Format;
-use super::objects::{Decoded, body, decode, parse, settle, write};
+use super::objects::{Decoded, body, decode, decode_any, parse, refuse_unknown, settle, warn_created, write};
 use super::serve::Call;
 use crate::sandbox::schema::Schema;
 use crate::sandbox::store::meta::version;
-use crate::sandbox::store::{Part, Resource, Status};
+use crate::sandbox::store::{Cause, Part, Resource, Status};
 
 enum Patch {
     Json(Value),
@@ -72,7 +72,12 @@ pub(super) async fn answer(mut call: Call, kind: Arc<Resource>) -> Result<Answer
         "application/json-patch+json" => Patch::Json(parse(&bytes)?),
         "application/merge-patch+json" => Patch::Merge(parse(&bytes)?),
         "application/strategic-merge-patch+json" if !kind.custom() => Patch::Strategic(parse(&bytes)?),
-        _ => return Err(unsupported(&kind)),
+        "application/strategic-merge-patch+json" => return Err(unsupported(&kind)),
+        _ => {
+            let mut status = Status::new(415, "UnsupportedMediaType", "415: Unsupported Media Type");
+            status.details = Some(Box::new(serde_json::json!({})));
+            return Err(status);
+        }
     };
     let seen = &call.seen;
     let part = if seen.subresource == "status" { Part::Status } else { Part::Main };
@@ -110,19 +115,26 @@ fn server_side(call: &Call, kind: &Arc<Resource>, config: Value) -> Result<Answe
     let seen = &call.seen;
     let name = call.query.get("fieldManager");
     if name.is_empty() {
-        let message = "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch";
-        return Err(Status::new(422, "Invalid", message));
+        return Err(Status::invalid_options("PatchOptions", &Cause::required("fieldManager", "is required for apply patch")));
     }
     if config.pointer("/metadata/managedFields").is_some_and(|m| !m.is_null()) {
         return Err(Status::bad_request("metadata.managedFields must be nil"));
     }
-    for key in ["apiVersion", "kind"] {
-        if config.get(key).and_then(Value::as_str).unwrap_or_default().is_empty() {
-            return Err(Status::bad_request(format!("Object '{}' is missing in the patch", if key == "kind" { "Kind" } else { key })));
-        }
+    let sent = |pointer: &str| config.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (api_version, sent_kind) = (sent("/apiVersion"), sent("/kind"));
+    let typed = format!("{}, Kind={sent_kind}", if api_version.contains('/') { api_version.clone() } else { format!("/{api_version}") });
+    if api_version.is_empty() || sent_kind.is_empty() {
+        return Err(Status::bad_request(format!("invalid object type: {typed}")));
     }
     let expected = version(&config);
-    let Decoded { object: config, unknown } = decode(call, kind, settle(call, kind, config)?)?;
+    let sent_name = format!("{}/{}", sent("/metadata/namespace"), sent("/metadata/name"));
+    let Decoded { object: config, unknown } = decode_any(call, kind, settle(call, kind, config)?)?;
+    // Unlike other writes, an apply of a built-in kind needs every field to be known, whatever fieldValidation says.
+    if let (Some(path), false) = (unknown.first(), kind.custom()) {
+        let message = format!("failed to create typed patch object ({sent_name}; {typed}): .{path}: field not declared in schema");
+        return Err(Status::new(500, "", message));
+    }
+    refuse_unknown(call, kind, &unknown)?;
     let manager = managed::Manager {
         name: name.to_owned(),
         operation: "Apply",
@@ -153,6 +165,9 @@ fn server_side(call: &Call, kind: &Arc<Resource>, config: Value) -> Result<Answe
         break (200, changed?);
     };
     let mut answer = answer::json(code, &Format::of(call, kind).one(kind, &stored, true));
+    if code == 201 {
+        warn_created(kind, &stored, &mut answer);
+    }
     warn_unknown(call, &mut answer, &unknown);
     Ok(answer)
 }
