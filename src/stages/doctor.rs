@@ -250,7 +250,7 @@ fn rules(missing: &[Right]) -> Vec<String> {
 }
 
 /// One question settles it for an administrator; only others are asked one by one.
-async fn denied(cluster: &Cluster, rights: Vec<Right>) -> Result<Vec<Right>> {
+pub(super) async fn denied(cluster: &Cluster, rights: Vec<Right>) -> Result<Vec<Right>> {
     let everything = Right { verb: "*".to_owned(), group: "*".to_owned(), resource: "*".to_owned(), ..Right::default() };
     if cluster.denied(&[everything]).await?.is_empty() {
         return Ok(Vec::new());
@@ -266,14 +266,14 @@ async fn denied(cluster: &Cluster, rights: Vec<Right>) -> Result<Vec<Right>> {
     Ok(denied)
 }
 
-fn lacking(stage: &str, missing: &[Right]) -> Fault {
+pub(super) fn lacking(stage: &str, missing: &[Right]) -> Fault {
     let first = missing.first().map(ToString::to_string).unwrap_or_default();
     let more = if missing.len() > 1 { format!(" and {} more", missing.len() - 1) } else { String::new() };
     let rules = rules(missing);
     let fault = Fault::new(Code::Forbidden, format!("this identity may not {first}{more}, which `{stage}` needs"));
     let fault = fault.evidence("rules to add", rules.join("\n"));
     match rules.as_slice() {
-        [only] => fault.next(format!("add {only}")),
+        [only] => fault.next(format!("add {}", only.replacen("in ", "to ", 1))),
         _ => fault.next("add the rules below to the identity's roles"),
     }
 }

@@ -46,7 +46,7 @@ impl<S: Stage<Shared>> Stage<Shared> for Locked<S> {
     }
 
     async fn apply(&self, ctx: &Ctx<Shared>) -> Result<()> {
-        if !ctx.dry_run && !ctx.shared.options.releases_task.only_looks() && take(ctx).await.is_none() {
+        if !ctx.dry_run && !ctx.shared.options.releases_task.only_looks() && take(ctx).await.is_err() {
             return Ok(());
         }
         self.0.apply(ctx).await
@@ -57,27 +57,43 @@ impl<S: Stage<Shared>> Stage<Shared> for Locked<S> {
     }
 }
 
-/// Takes the lock, as a case of its own. `None`: it was not got, and the case says why.
-pub async fn take(ctx: &Ctx<Shared>) -> Option<()> {
+/// Takes the lock, as a case of its own.
+///
+/// # Errors
+/// Why it was not got; the case has said it already.
+pub async fn take(ctx: &Ctx<Shared>) -> Result<()> {
     let shared = &ctx.shared;
-    let Some(lock) = &shared.pipeline.lock else { return Some(()) };
+    let Some(lock) = &shared.pipeline.lock else { return Ok(()) };
     let mut held = shared.lock.0.lock().await;
     if held.is_some() {
-        return Some(());
+        return Ok(());
     }
+    let failure = std::sync::Mutex::new(None);
     let name = format!("meshstep-{}", shared.pipeline.name);
     let namespace = lock.namespace.clone();
     let place = shared.place("/lock").cloned();
-    let taken = ctx.record.case("lock").place(place.as_ref()).run(|case| async move {
-        let cluster = shared.cluster().await?;
-        let identity = shared.lock_id.clone();
-        let note = acquire(&cluster, &namespace, &name, &identity, shared, &case).await?;
-        let stop = CancellationToken::new();
-        tokio::spawn(renew(cluster.clone(), namespace.clone(), name.clone(), identity.clone(), stop.clone()));
-        Ok(Done::unchanged(Held { cluster, namespace, name, identity, _renewing: stop.drop_guard() }, note))
+    let taking = ctx.record.case("lock").place(place.as_ref()).run(|case| async {
+        let taken = taken(shared, namespace, name, case).await;
+        if let Err(fault) = &taken {
+            *failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(fault.clone());
+        }
+        taken
     });
-    *held = Some(taken.await?);
-    Some(())
+    let Some(taken) = taking.await else {
+        let failure = failure.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+        return Err(failure.unwrap_or_else(|| Fault::new(Code::Locked, "the lock was not got")));
+    };
+    *held = Some(taken);
+    Ok(())
+}
+
+async fn taken(shared: &Shared, namespace: String, name: String, case: Case) -> Result<Done<Held>> {
+    let cluster = shared.cluster().await?;
+    let identity = shared.lock_id.clone();
+    let note = acquire(&cluster, &namespace, &name, &identity, shared, &case).await?;
+    let stop = CancellationToken::new();
+    tokio::spawn(renew(cluster.clone(), namespace.clone(), name.clone(), identity.clone(), stop.clone()));
+    Ok(Done::unchanged(Held { cluster, namespace, name, identity, _renewing: stop.drop_guard() }, note))
 }
 
 async fn acquire(cluster: &Cluster, namespace: &str, name: &str, identity: &str, shared: &Shared, case: &Case) -> Result<String> {

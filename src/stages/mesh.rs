@@ -29,8 +29,8 @@ use crate::domain::services::apply;
 use crate::domain::services::manifests::{self, Manifest};
 use crate::engine::record::{Case, Done};
 use crate::engine::{Ctx, Readiness, Stage};
-use crate::stages::Shared;
 use crate::stages::namespaces::{self, Named};
+use crate::stages::{Shared, doctor, rights};
 
 /// How long a webhook of a fresh installation may take to answer.
 const WEBHOOK_WITHIN: Duration = Duration::from_secs(60);
@@ -250,6 +250,11 @@ impl Run<'_> {
             let flags = argv::flags(&mesh.set).join(" ");
             if self.ctx.dry_run {
                 return Ok(Done::would_change(!found.planes.is_empty(), format!("would install Istio {version} with {flags}: {why}")));
+            }
+            // Refused half-way, istioctl waits for minutes for what cannot become ready, and leaves half an installation.
+            let missing = doctor::denied(cluster, rights::installing(&shared.pipeline)).await?;
+            if !missing.is_empty() {
+                return Err(doctor::lacking("mesh", &missing));
             }
             case.output(&why);
             case.progress(format!("istioctl installs {version}"));

@@ -17,7 +17,7 @@ fn denied(denied: &str, args: &[&str]) -> (Workspace, Run) {
 #[test]
 fn doctor_tells_before_anything_is_changed() {
     let (_workspace, run) = denied("{verb: patch, resource: deployments, namespace: prod}", &["run"]);
-    let run = run.exits(7).says(r#"add in a Role in namespace prod: - {apiGroups: ["apps"], resources: [deployments], verbs: [patch]}"#);
+    let run = run.exits(7).says(r#"add to a Role in namespace prod: - {apiGroups: ["apps"], resources: [deployments], verbs: [patch]}"#);
     assert!(run.cases().iter().all(|case| case["case"]["stage"] == "doctor" || case["outcome"] == "skipped"), "{}", run.stdout);
 }
 
@@ -40,12 +40,17 @@ fn whoever_may_nothing_is_told_every_rule() {
 }
 
 #[test]
-fn what_helm_is_refused_is_told_like_our_own() {
+fn what_helm_is_refused_and_istioctl_would_be_is_told_like_our_own() {
     for (right, who, rule) in [
         (
             "{verb: create, resource: secrets, namespace: pre-prod}",
             "helm at work on app1-service: this identity may not create secrets in pre-prod",
             r#"add to a Role in namespace pre-prod: - {apiGroups: [""], resources: [secrets], verbs: [create]}"#,
+        ),
+        (
+            "{verb: patch, resource: services, namespace: istio-system}",
+            "this identity may not patch services in istio-system, which `mesh` needs",
+            r#"add to a Role in namespace istio-system: - {apiGroups: [""], resources: [services], verbs: [patch]}"#,
         ),
         (
             "{verb: create, resource: leases}",

@@ -258,8 +258,8 @@ impl<'a> Cure<'a> {
 
     /// Restarts one workload, as a case of its own.
     async fn restart(&self, cluster: &Cluster, workload: &ObjectName, stale: &Stale, root: &KeyHash) -> Result<String> {
-        if lock::take(self.ctx).await.is_none() {
-            return Err(Fault::new(Code::Locked, format!("{workload} was not restarted: another run holds the lock")));
+        if let Err(fault) = lock::take(self.ctx).await {
+            return Err(Fault { message: format!("{workload} was not restarted: {}", fault.message), ..fault });
         }
         // Another run may have cured it meanwhile: whether that was in vain is for the host to say.
         let object = look::read(cluster, workload).await?;
