@@ -1,8 +1,17 @@
 #!/bin/bash
 # down.sh [--orphans]: stops what up.sh started (by pid and start time), removes the network namespace and the mounts.
 # The logs stay in $LAB_RUN/log until the next up.sh.
-#   --orphans   also whatever still lives in $LAB_NS and in its pods' namespaces: for a run folder that was deleted under a running lab
+#   --orphans   also whatever still lives in $LAB_NS and in its pods' namespaces, or was started in the run folder and is not known to it:
+#               for a run folder that was deleted or full while a lab was running
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+strays() { # kills what up.sh started in this run folder without a trace in pids/
+  local p
+  for p in /proc/[0-9]*; do
+    case $(readlink "$p/cwd" 2>/dev/null) in "$LAB_RUN" | "$LAB_RUN (deleted)") ;; *) continue ;; esac
+    grep -qz "^LAB_RUN=$LAB_RUN$" "$p/environ" 2>/dev/null && kill -KILL "${p##*/}" 2>/dev/null && echo "ended stray process ${p##*/}"
+  done
+}
+[ "${1:-}" != --orphans ] || trap strays EXIT
 if [ "${1:-}" = --orphans ] && [ ! -e "$LAB_RUN/netns" ]; then
   for f in /run/netns/"$LAB_NS" /run/netns/"$LAB_NS"-*; do
     [ -e "$f" ] || continue
