@@ -1,5 +1,6 @@
 //! `cargo lab [NAME...]`, `cargo lab scenarios [WORD...]`: the scenarios on real parts (README.md in this folder). Root on Linux; `cargo test` never runs it.
 
+mod certificates;
 mod cleanup;
 mod logs;
 mod player;
@@ -26,7 +27,7 @@ struct Scenario {
     run: fn(&[String]),
 }
 
-const SCENARIOS: [Scenario; 7] = [
+const SCENARIOS: [Scenario; 8] = [
     Scenario { name: "waiting", within: Duration::from_secs(300), by_name: true, run: waiting::side_by_side },
     Scenario { name: "scenarios", within: Duration::from_secs(480), by_name: false, run: scenarios::both_sides },
     Scenario { name: "teams", within: Duration::from_secs(90), by_name: false, run: |_| teams::each_gets_its_load_balancer() },
@@ -34,6 +35,7 @@ const SCENARIOS: [Scenario; 7] = [
     Scenario { name: "runbook", within: Duration::from_secs(240), by_name: false, run: |_| runbook::with_helm_4() },
     Scenario { name: "runbook-helm-3", within: Duration::from_secs(240), by_name: false, run: |_| runbook::with_helm_3() },
     Scenario { name: "stale-root", within: Duration::from_secs(300), by_name: false, run: |_| stale_root::after_a_reinstall() },
+    Scenario { name: "certificates", within: Duration::from_secs(360), by_name: false, run: |_| certificates::causes_and_cures() },
 ];
 
 fn main() -> ExitCode {

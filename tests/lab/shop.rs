@@ -1,6 +1,7 @@
 //! The shop of `pipelines/` in the lab, and what must be true of it.
 
 use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -38,13 +39,31 @@ impl Shop {
 
     /// A command of the tool on the shop's file.
     pub(crate) fn command(&self, lab: &Lab, helm: &str, name: &str, more: &[&str]) -> Run {
-        let (file, reports) = (self.folder.path().join("meshstep.yaml"), self.reports());
-        let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
         let helm = lab.exec(&["which", helm]);
-        let (file, reports) = (text(&file), text(&reports));
-        let mut args = vec![name, "--file", &file, "--report-dir", &reports, "-v"];
-        args.extend(more);
-        lab.meshstep(&args, &[("MESHSTEP_HELM", helm.trim())])
+        let args = self.args(name, more, &self.reports());
+        lab.meshstep(&args.iter().map(String::as_str).collect::<Vec<_>>(), &[("MESHSTEP_HELM", helm.trim())])
+    }
+
+    /// The same, started and left running; its reports have a folder of their own.
+    pub(crate) fn spawn(&self, lab: &Lab, name: &str, more: &[&str], reports: &str) -> Child {
+        let mut command = lab.command(env!("CARGO_BIN_EXE_meshstep"));
+        command.env_remove("KUBECONFIG").args(self.args(name, more, &self.folder.path().join(reports)));
+        command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("meshstep starts")
+    }
+
+    fn args(&self, name: &str, more: &[&str], reports: &Path) -> Vec<String> {
+        let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
+        let file = text(&self.folder.path().join("meshstep.yaml"));
+        let words = name.split(' ').chain(["--file", &file, "--report-dir"]).map(str::to_owned);
+        words.chain([text(reports), "-v".to_owned()]).chain(more.iter().map(ToString::to_string)).collect()
+    }
+
+    /// Changes the pipeline file.
+    pub(crate) fn edit(&self, from: &str, to: &str) {
+        let file = self.folder.path().join("meshstep.yaml");
+        let text = std::fs::read_to_string(&file).expect("the file");
+        assert!(text.contains(from), "`{from}` is not in the file");
+        std::fs::write(&file, text.replace(from, to)).expect("written");
     }
 
     /// Each host answers through the load balancer from its own namespace; internal names are not published.
