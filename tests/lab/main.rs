@@ -2,8 +2,15 @@
 
 mod certificates;
 mod cleanup;
+mod conformance;
+#[path = "../rbac/grants.rs"]
+mod grants;
+mod killed;
 mod logs;
+#[path = "../conformance/play.rs"]
+mod play;
 mod player;
+mod rights;
 mod runbook;
 #[path = "../scenarios/runner/mod.rs"]
 mod runner;
@@ -27,9 +34,12 @@ struct Scenario {
     run: fn(&[String]),
 }
 
-const SCENARIOS: [Scenario; 8] = [
+const SCENARIOS: [Scenario; 11] = [
     Scenario { name: "waiting", within: Duration::from_secs(300), by_name: true, run: waiting::side_by_side },
     Scenario { name: "scenarios", within: Duration::from_secs(480), by_name: false, run: scenarios::both_sides },
+    Scenario { name: "killed", within: Duration::from_secs(90), by_name: false, run: |_| killed::leaves_nothing_that_the_next_does_not_remove() },
+    Scenario { name: "conformance", within: Duration::from_secs(90), by_name: false, run: |_| conformance::recordings_are_true() },
+    Scenario { name: "rights", within: Duration::from_secs(400), by_name: false, run: |_| rights::each_is_needed_and_they_are_enough() },
     Scenario { name: "teams", within: Duration::from_secs(90), by_name: false, run: |_| teams::each_gets_its_load_balancer() },
     Scenario { name: "cleanup", within: Duration::from_secs(90), by_name: false, run: |_| cleanup::leaves_nothing() },
     Scenario { name: "runbook", within: Duration::from_secs(240), by_name: false, run: |_| runbook::with_helm_4() },
@@ -39,6 +49,9 @@ const SCENARIOS: [Scenario; 8] = [
 ];
 
 fn main() -> ExitCode {
+    if std::env::args().any(|arg| arg == killed::VICTIM) {
+        killed::wait_for_the_end();
+    }
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-') || arg == "--list").collect();
     if args.iter().any(|arg| arg == "--list") {
         SCENARIOS.iter().for_each(|scenario| println!("{}", scenario.name));

@@ -29,6 +29,10 @@ impl Shop {
         Self { folder }
     }
 
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     fn reports(&self) -> PathBuf {
         self.folder.path().join("reports")
     }

@@ -44,10 +44,14 @@ pub(crate) fn missing() -> Vec<String> {
         if !works("unshare --net --mount --pid --fork true") {
             missing.push("network, mount and pid namespaces: in a container, run it privileged".to_owned());
         }
-        let overlay =
-            "cd $(mktemp -d) && mount -t tmpfs tmpfs . && cd $PWD && mkdir u w r && mount -t overlay overlay -o lowerdir=/,upperdir=u,workdir=w r";
+        // In a mount namespace of its own, so that nothing is left of it.
+        let overlay = "mount -t tmpfs tmpfs /tmp && cd /tmp && mkdir u w r && mount -t overlay overlay -o lowerdir=/,upperdir=u,workdir=w r";
         if !works(&format!("unshare --mount bash -c '{overlay}'")) {
             missing.push("overlay mounts on a tmpfs: the kernel module `overlay`, and in a container the privilege to mount".to_owned());
+        }
+        // Before the first build nft itself may be missing; it is installed then.
+        if works("command -v nft") && !works("unshare --net nft add table inet meshstep") {
+            missing.push("nftables: the kernel module `nf_tables`, for kube-proxy's rules and istio-init's".to_owned());
         }
     }
     for (tool, package) in
@@ -129,8 +133,13 @@ fn bound(program: impl AsRef<OsStr>) -> Command {
 
 fn kit_command(script: &str) -> Command {
     let mut command = bound(kit().join(script));
-    command.env("LAB_CACHE", cache()).env("LAB_RUN", run_folder()).env("LAB_NS", NAMESPACE).env("LAB_PORT_BASE", PORT_BASE).stdin(Stdio::null());
+    kit_environment(&mut command);
     command
+}
+
+/// Whose lab the kit's scripts speak of.
+pub(crate) fn kit_environment(command: &mut Command) -> &mut Command {
+    command.env("LAB_CACHE", cache()).env("LAB_RUN", run_folder()).env("LAB_NS", NAMESPACE).env("LAB_PORT_BASE", PORT_BASE).stdin(Stdio::null())
 }
 
 /// Waits until `look` gives a value; its error is the reason why not yet.
@@ -177,6 +186,8 @@ fn up(command: &mut Command) -> Output {
 /// Which parts run (README.md, Profiles).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Profile {
+    /// The control plane alone, on loopback.
+    Api,
     /// The control plane, AWS and the load balancer controller, on loopback; nothing runs in pods.
     Alb,
     /// Everything: pods run, traffic flows.
@@ -196,6 +207,7 @@ impl Lab {
     pub(crate) fn up(profile: Profile, settings: &[(&str, &str)]) -> Self {
         clean().unwrap_or_else(|error| panic!("{error}"));
         let name = match profile {
+            Profile::Api => "api",
             Profile::Alb => "alb",
             Profile::Full => "full",
         };
@@ -210,6 +222,11 @@ impl Lab {
         lab.env.insert("PATH".to_owned(), path);
         lab.env.insert("HOME".to_owned(), lab.home.path().display().to_string());
         lab
+    }
+
+    /// Where the lab keeps its state and logs.
+    pub(crate) fn run_folder(&self) -> &Path {
+        &self.run
     }
 
     /// A value of lab.env, e.g. `LAB_CLUSTER`.
@@ -263,6 +280,15 @@ impl Lab {
             })
             .collect();
         std::fs::write(self.run.join("images.json"), serde_json::Value::Object(images).to_string()).expect("the run folder can be written");
+    }
+
+    /// One more image, as nanokubelet knows them (faults.md).
+    pub(crate) fn image(&self, name: &str, image: serde_json::Value) {
+        let file = self.run.join("images.json");
+        let mut images: serde_json::Value =
+            std::fs::read_to_string(&file).map_or_else(|_| serde_json::json!({}), |text| serde_json::from_str(&text).expect("JSON"));
+        images[name] = image;
+        std::fs::write(file, images.to_string()).expect("the run folder can be written");
     }
 
     /// Runs Python with boto3's client `aws(service)` at hand, past the faults; what it leaves in `out`.

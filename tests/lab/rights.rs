@@ -1,0 +1,279 @@
+//! Least privilege: the runbook on the real API server with exactly the rights of `pipelines/rbac/`, each of them used, and what happens
+//! without one. What was used is read from the API server's audit log.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use meshstep::clients::kube::Right;
+use serde_json::{Value, json};
+
+use crate::grants;
+use crate::shop::Shop;
+use crate::support::{Lab, Profile, Run, eventually};
+
+/// The manifests of `run` and `redeploy`.
+const GROUPS: [&str; 7] = ["mesh-install", "mesh", "deploy", "releases", "ingress", "verify", "lock"];
+
+/// Who runs what, with the manifests that are bound to him. Each manifest is bound to a group of its own here, so that the log tells whose rights were used.
+const IDENTITIES: [(&str, &[&str]); 8] = [
+    ("everything", &GROUPS),
+    ("mesh", &["mesh-install", "mesh", "lock"]),
+    ("deploy", &["deploy", "lock"]),
+    ("releases", &["releases", "lock"]),
+    ("ingress", &["ingress"]),
+    ("verify", &["verify"]),
+    ("redeploy", &["verify", "deploy", "lock"]),
+    ("nobody", &[]),
+];
+
+/// What the API server asks for beside the call itself, and does not log: proven by taking it away.
+const UNLOGGED: [&str; 3] = ["escalate", "bind", "create pods/portforward"];
+
+/// No word of the rules: secrets are masked wherever they stand.
+const KEY: &str = "of-the-lab-alone";
+
+struct Scene {
+    lab: Lab,
+    shop: Shop,
+}
+
+pub(crate) fn each_is_needed_and_they_are_enough() {
+    let lab = Lab::up(Profile::Full, &[("LAB_AUDIT", "1")]);
+    let shop = Shop::copy(&lab);
+    lab.image("crash", json!({"command": ["sh", "-c", "echo no database today; exit 1"]}));
+    let scene = Scene { lab, shop };
+    let users: BTreeMap<&str, Value> = IDENTITIES
+        .iter()
+        .map(|(name, files)| {
+            (*name, json!({"secret": KEY, "username": name, "groups": files.iter().map(|file| format!("lab-{file}")).collect::<Vec<_>>()}))
+        })
+        .collect();
+    std::fs::write(scene.lab.env("LAB_EKS_USERS"), json!(users).to_string()).expect("the run folder can be written");
+    scene.grant_all();
+
+    scene.nobody_is_told_every_rule();
+    scene.run("everything", &["run", "--dry-run"]).exits(0);
+    scene.first_run_with_rights_taken_away();
+    let second = scene.run("everything", &["run"]).exits(0);
+    assert!(second.text.contains("nothing changed"), "{}", second.text);
+    scene.upgrade();
+    scene.incident();
+    scene.stale_gateway();
+    scene.assert_all_used();
+}
+
+impl Scene {
+    fn run(&self, who: &str, words: &[&str]) -> Run {
+        let path = |name: &str| self.shop.folder().join(name).to_str().expect("UTF-8").to_owned();
+        let (file, reports, helm) = (path("meshstep.yaml"), path("reports"), self.lab.exec(&["which", "helm"]));
+        let args = [words, &["--file", &file, "--report-dir", &reports, "-v"]].concat();
+        let run = self.lab.meshstep(&args, &[("MESHSTEP_HELM", helm.trim()), ("AWS_ACCESS_KEY_ID", who), ("AWS_SECRET_ACCESS_KEY", KEY)]);
+        println!("   {who}: {} {:.1} s", words.join(" "), run.took.as_secs_f64());
+        run
+    }
+
+    /// Binds the rights of a manifest to its group here.
+    fn grant(&self, file: &str, mut objects: Vec<Value>) {
+        for subject in objects.iter_mut().filter_map(|object| object.pointer_mut("/subjects/0/name")) {
+            *subject = format!("lab-{file}").into();
+        }
+        self.apply(&objects);
+    }
+
+    fn apply(&self, objects: &[Value]) {
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+        let file = self.shop.folder().join("granted.json");
+        std::fs::write(&file, list.to_string()).expect("written");
+        self.lab.exec(&["kubectl", "apply", "-f", file.to_str().expect("UTF-8")]);
+    }
+
+    fn grant_all(&self) {
+        self.apply(&grants::objects("00-namespaces"));
+        for file in GROUPS {
+            self.grant(file, grants::objects(file));
+        }
+    }
+
+    /// A command without one verb on one resource: refused, and it says which rule to add.
+    fn without(&self, file: &str, words: &str, refused: &Right, who: &str, command: &[&str]) {
+        let (verb, resource) = words.split_once(' ').expect("VERB RESOURCE");
+        let mut objects = grants::objects(file);
+        let mut taken = false;
+        for rules in objects.iter_mut().filter_map(|object| object["rules"].as_array_mut()) {
+            for rule in rules.iter_mut().filter(|rule| rule["resources"].as_array().is_some_and(|r| r.iter().any(|r| r == resource))) {
+                let verbs = rule["verbs"].as_array_mut().expect("verbs");
+                taken |= verbs.iter().any(|v| v == verb);
+                verbs.retain(|v| v != verb);
+            }
+            rules.retain(|rule| rule["verbs"].as_array().is_some_and(|verbs| !verbs.is_empty()));
+        }
+        assert!(taken, "{file}.yaml has no {words}");
+        self.grant(file, objects);
+        let run = self.run(who, command).exits(7);
+        self.grant(file, grants::objects(file));
+        for said in [format!("this identity may not {refused}"), refused.rule()] {
+            assert!(run.text.contains(&said), "without {words} it does not say `{said}`:\n{}", run.text);
+        }
+    }
+
+    /// Who has no right at all is told every rule of the manifests.
+    fn nobody_is_told_every_rule(&self) {
+        self.run("nobody", &["doctor"]).exits(7);
+        let log = std::fs::read_to_string(self.shop.folder().join("reports/run.jsonl")).expect("a run log");
+        let mut told = BTreeSet::new();
+        for line in log.lines() {
+            rules_in(&serde_json::from_str(line).expect("JSON"), &mut told);
+        }
+        let granted = GROUPS.iter().flat_map(|file| grants::granted(file, &grants::objects(file))).map(|grant| grant.right);
+        let missing: Vec<String> =
+            granted.map(|right| format!("in {}: {}", right.role(), right.rule())).filter(|rule| !told.contains(rule)).collect();
+        assert!(missing.is_empty(), "doctor does not tell:\n{}", missing.join("\n"));
+    }
+
+    /// Each stage as its own identity. Before it comes to its own, it is refused for want of one right.
+    fn first_run_with_rights_taken_away(&self) {
+        let role = "clusterroles.rbac.authorization.k8s.io";
+        self.without("lock", "create leases", &Right::new("create", "leases.coordination.k8s.io", "default"), "mesh", &["mesh"]);
+        for verb in ["escalate", "bind"] {
+            let right = Right::new(verb, role, "").named("istio-reader-clusterrole-istio-system");
+            self.without("mesh-install", &format!("{verb} clusterroles"), &right, "mesh", &["mesh"]);
+        }
+        self.run("mesh", &["mesh"]).exits(0);
+        self.without("deploy", "create secrets", &Right::new("create", "secrets", "pre-prod"), "deploy", &["deploy", "--service", "app1-service"]);
+        self.without("deploy", "list pods", &Right::new("list", "pods", "pre-prod"), "deploy", &["deploy", "--service", "app1-service"]);
+        self.run("deploy", &["deploy"]).exits(0);
+        self.run("nobody", &["routes"]).exits(0);
+        let ingresses = "ingresses.networking.k8s.io";
+        self.without("releases", "create ingresses", &Right::new("create", ingresses, "istio-system"), "releases", &["releases"]);
+        self.run("releases", &["releases"]).exits(0);
+        self.without("ingress", "get ingresses", &Right::new("get", ingresses, "istio-system"), "ingress", &["ingress"]);
+        self.run("ingress", &["ingress"]).exits(0);
+        self.run("verify", &["verify"]).exits(0);
+        self.shop.assert_answers(&self.lab);
+    }
+
+    /// Another number of replicas, a route less, an eleventh revision, a service that crashes.
+    fn upgrade(&self) {
+        let edit = |name: &str, from: &str, to: &str| {
+            let path = self.shop.folder().join(name);
+            let text = std::fs::read_to_string(&path).expect("a file of the shop");
+            assert!(text.contains(from), "{name} has no {from}");
+            std::fs::write(&path, text.replace(from, to)).expect("written");
+        };
+        let more =
+            "for i in 1 2 3 4 5 6 7 8 9; do helm -n prod rollback app1-service 1 & helm -n istio-system rollback virtual-services 1; wait; done";
+        self.lab.exec(&["bash", "-ec", more]);
+        edit("charts/app1-prod.yaml", "replicas: 2", "replicas: 1");
+        self.run("deploy", &["deploy", "--service", "app1-service"]).exits(0);
+        let values = self.shop.folder().join("mesh/virtual-services-helm/values.yaml");
+        self.lab.meshstep(&["routes", "remove", values.to_str().expect("UTF-8"), "--virtual-name", "app3-virtual-svc"], &[]).exits(0);
+        self.run("releases", &["releases"]).exits(0);
+
+        edit("meshstep.yaml", "registry.example/app2:", "registry.example/crash:");
+        let crashed = self.run("deploy", &["deploy", "--service", "app2-service"]).exits(5);
+        assert!(crashed.text.contains("no database today"), "{}", crashed.text);
+        edit("meshstep.yaml", "registry.example/crash:", "registry.example/app2:");
+    }
+
+    /// The certificate incident, which leads through a whole installation again.
+    fn incident(&self) {
+        self.lab.exec(&["istioctl", "uninstall", "--purge", "-y"]);
+        self.lab.exec(&["kubectl", "delete", "namespace", "istio-system", "--timeout=60s"]);
+        self.grant_all();
+        self.run("everything", &["run", "--until", "ingress"]).exits(0);
+        // The hosts are broken, which is worse than the right that is missing for the cure.
+        let seen = self.run("verify", &["verify"]).exits(5);
+        assert!(seen.text.contains("this identity may not get leases (coordination.k8s.io) in default"), "{}", seen.text);
+        self.run("redeploy", &["redeploy"]).exits(0);
+        self.run("everything", &["run"]).exits(0);
+        self.shop.assert_answers(&self.lab);
+    }
+
+    /// A new root, which every workload has and the gateway has not: it is the gateway that is restarted.
+    fn stale_gateway(&self) {
+        let root = || self.lab.exec(&["kubectl", "-n", "prod", "get", "configmap", "istio-ca-root-cert", "-o", "jsonpath={.data}"]);
+        let old = root();
+        self.lab.exec(&["kubectl", "-n", "istio-system", "delete", "secret", "istio-ca-secret"]);
+        self.restart("istio-system", "deployment/istiod");
+        eventually(Duration::from_secs(60), "a new root", || if root() == old { Err("the old one".to_owned()) } else { Ok(()) });
+        for namespace in ["pre-prod", "prod"] {
+            self.restart(namespace, "deployment");
+        }
+        let cured = self.run("redeploy", &["redeploy"]).exits(0);
+        assert!(cured.text.contains("istio-ingressgateway"), "{}", cured.text);
+        self.shop.assert_answers(&self.lab);
+    }
+
+    fn restart(&self, namespace: &str, what: &str) {
+        self.lab.exec(&["kubectl", "-n", namespace, "rollout", "restart", what]);
+        self.lab.exec(&["kubectl", "-n", namespace, "rollout", "status", what, "--timeout=60s"]);
+    }
+
+    /// Each rule and each binding served at least one call that was let through.
+    fn assert_all_used(&self) {
+        let grants: BTreeMap<&str, Vec<grants::Grant>> = GROUPS.iter().map(|file| (*file, grants::granted(file, &grants::objects(file)))).collect();
+        let log = std::fs::read_to_string(self.lab.run_folder().join("log/audit.log")).expect("an audit log");
+        let (mut rules, mut bindings, mut without) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        for line in log.lines() {
+            let event: Value = serde_json::from_str(line).expect("JSON");
+            let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+            let Some((_, files)) = IDENTITIES.iter().find(|(who, _)| *who == text("/user/username")) else { continue };
+            let code = event.pointer("/responseStatus/code").and_then(Value::as_u64).unwrap_or_default();
+            let mut verbs = vec![text("/verb")];
+            if text("/verb") == "patch" && code == 201 {
+                verbs.push("create"); // an apply that makes the object
+            }
+            if code == 403 {
+                without.insert(format!(
+                    "{} {} {} in {}",
+                    text("/verb"),
+                    text("/objectRef/resource"),
+                    text("/objectRef/name"),
+                    text("/objectRef/namespace")
+                ));
+                continue;
+            }
+            for verb in verbs {
+                let serves = |grant: &&grants::Grant| {
+                    let right = &grant.right;
+                    let called = [verb, text("/objectRef/apiGroup"), text("/objectRef/resource"), text("/objectRef/subresource")];
+                    called == [right.verb.as_str(), right.group.as_str(), right.resource.as_str(), right.subresource.as_str()]
+                        && (right.namespace.is_empty() || right.namespace == text("/objectRef/namespace"))
+                        && (right.name.is_empty() || right.name == text("/objectRef/name"))
+                };
+                let served: Vec<(&str, &grants::Grant)> = files.iter().filter_map(|file| Some((*file, grants[file].iter().find(serves)?))).collect();
+                // What two manifests of one identity grant says nothing of either.
+                if let [(file, grant)] = served.as_slice() {
+                    rules.insert((*file, grant.role.clone(), Right { namespace: String::new(), ..grant.right.clone() }));
+                    bindings.insert((*file, grant.role.clone(), grant.right.namespace.clone()));
+                }
+            }
+        }
+        println!("   {} rules used; asked for without a right: {}", rules.len(), without.len());
+        let mut spare = BTreeSet::new();
+        for (file, grants) in &grants {
+            for grants::Grant { role, right } in grants {
+                let words = right.to_string();
+                let unlogged = UNLOGGED.iter().any(|unlogged| words.starts_with(unlogged));
+                if !unlogged && !rules.contains(&(*file, role.clone(), Right { namespace: String::new(), ..right.clone() })) {
+                    spare.insert(format!("{file}.yaml, role {role}: {} was never needed", right.rule()));
+                }
+                if !bindings.contains(&(*file, role.clone(), right.namespace.clone())) {
+                    spare.insert(format!("{file}.yaml: the binding of {role} in {:?} was never needed", right.namespace));
+                }
+            }
+        }
+        let (spare, without): (Vec<String>, Vec<String>) = (spare.into_iter().collect(), without.into_iter().collect());
+        assert!(spare.is_empty(), "{}\nrefused on the way:\n{}", spare.join("\n"), without.join("\n"));
+    }
+}
+
+/// The lines of every text that grant a rule.
+fn rules_in(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::String(text) => found.extend(text.lines().filter(|line| line.contains("- {apiGroups")).map(str::to_owned)),
+        Value::Array(items) => items.iter().for_each(|item| rules_in(item, found)),
+        Value::Object(map) => map.values().for_each(|item| rules_in(item, found)),
+        _ => {}
+    }
+}
