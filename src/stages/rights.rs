@@ -139,7 +139,11 @@ pub fn group(name: &str, pipeline: &Pipeline) -> BTreeSet<Right> {
         "mesh" => mesh(pipeline, &all, &mut rights),
         "deploy" => {
             deploy(pipeline, &all, &mut rights);
-            restart(pipeline, &all, &mut rights);
+            // `redeploy` has verify.yaml too.
+            let (mut cure, mut held) = (BTreeSet::new(), BTreeSet::new());
+            restart(pipeline, &all, &mut cure);
+            evidence(pipeline, &all, &mut held);
+            rights.extend(cure.difference(&held).cloned());
         }
         "preflight" => rights.extend(foreseeing(pipeline, &all)),
         "releases" => releases(pipeline, &mut rights),
