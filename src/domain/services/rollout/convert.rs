@@ -350,6 +350,7 @@ pub fn pod(o: &core::Pod, newest: bool, policy: &Policy) -> Pod {
         reason: status.reason.unwrap_or_default(),
         message: status.message.unwrap_or_default(),
         deleting: o.metadata.deletion_timestamp.is_some(),
+        disruption: of("DisruptionTarget").filter(|c| c.status == "True").and_then(|c| c.reason.clone()),
         ready: of("Ready").is_some_and(|c| c.status == "True"),
         unschedulable: of("PodScheduled")
             .filter(|c| c.status == "False" && c.reason.as_deref() == Some("Unschedulable"))

@@ -19,10 +19,20 @@ pub struct History {
     /// When the condition `Progressing` was written that was there before the apply.
     old_progressing: Option<Timestamp>,
     lives: BTreeMap<(String, String), Life>,
+    /// Pods that the cluster has taken away, and why, by uid; whether that was before the apply.
+    disrupted: BTreeMap<String, Disruption>,
     /// States that hold now, and since when.
     since: BTreeMap<String, Timestamp>,
     room: Room,
     now: Timestamp,
+}
+
+/// A pod that was evicted, preempted or lost with its node.
+#[derive(Clone, Debug)]
+struct Disruption {
+    pod: String,
+    reason: String,
+    before: bool,
 }
 
 /// Whether a refusal is newer than the room that older pods have made.
@@ -67,10 +77,12 @@ impl History {
             old_events: before.events.iter().map(|e| (e.uid.clone(), e.count)).collect(),
             old_progressing: before.workload.as_ref().and_then(|w| w.condition("Progressing")).and_then(|c| c.updated),
             lives: BTreeMap::new(),
+            disrupted: BTreeMap::new(),
             since: BTreeMap::new(),
             room: Room::default(),
             now: before.at,
         };
+        history.note_disrupted(before, true);
         for pod in &before.pods {
             for container in &pod.containers {
                 let life = Life {
@@ -90,6 +102,7 @@ impl History {
     /// Takes the next snapshot in.
     pub fn note(&mut self, snapshot: &Snapshot) {
         self.now = snapshot.at;
+        self.note_disrupted(snapshot, false);
         let min_ready = snapshot.workload.as_ref().map_or(0, |w| w.min_ready_seconds);
         let resets = self.policy.ready_resets.max(Duration::from_secs(u64::try_from(min_ready).unwrap_or(0)));
         for pod in &snapshot.pods {
@@ -121,6 +134,20 @@ impl History {
         for key in holding {
             self.since.entry(key).or_insert(snapshot.at);
         }
+    }
+
+    fn note_disrupted(&mut self, snapshot: &Snapshot, before: bool) {
+        for pod in snapshot.pods.iter().filter(|pod| pod.newest) {
+            if let Some(reason) = pod.disrupted() {
+                let new = || Disruption { pod: pod.name.clone(), reason: reason.to_owned(), before };
+                self.disrupted.entry(pod.uid.clone()).or_insert_with(new);
+            }
+        }
+    }
+
+    /// The pods of the newest revision that the cluster has taken away since the apply: `app1-a (Evicted)`.
+    pub fn disrupted(&self) -> Vec<String> {
+        self.disrupted.values().filter(|one| !one.before).map(|one| format!("{} ({})", one.pod, one.reason)).collect()
     }
 
     pub fn life(&self, pod: &Pod, container: &Container) -> Life {

@@ -87,6 +87,11 @@ pub(super) fn verdict(snapshot: &Snapshot, workload: &Workload, history: &Histor
             warnings.push(format!("no_readiness_probe: {has} {} without a readiness probe: ready as soon as started", names.join(", ")));
         }
     }
+    let lost = history.disrupted();
+    if !lost.is_empty() {
+        let were = if lost.len() == 1 { "1 pod was" } else { &format!("{} pods were", lost.len()) };
+        warnings.push(format!("{were} taken away by the cluster meanwhile and replaced: {}", lost.join(", ")));
+    }
     let wanted = if workload.kind == Kind::Pod { 1 } else { workload.wanted };
     Some(Verdict::Ready { note: format!("{wanted}/{wanted} ready"), warnings })
 }

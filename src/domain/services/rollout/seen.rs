@@ -141,6 +141,9 @@ pub struct Pod {
     pub message: String,
     #[serde(default)]
     pub deleting: bool,
+    /// Why the cluster takes it away: `PreemptionByScheduler`, `DeletionByTaintManager` and the like.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disruption: Option<String>,
     #[serde(default)]
     pub ready: bool,
     /// The scheduler's words while no node takes it.
@@ -266,6 +269,11 @@ impl Pod {
     pub fn is_disrupted(&self) -> bool {
         const REASONS: [&str; 7] = ["Evicted", "Preempting", "Preempted", "NodeLost", "NodeShutdown", "Shutdown", "Terminated"];
         self.phase == "Failed" && REASONS.contains(&self.reason.as_str())
+    }
+
+    /// Why the cluster ended it or is about to, if it does.
+    pub fn disrupted(&self) -> Option<&str> {
+        if self.is_disrupted() { Some(&self.reason) } else { self.disruption.as_deref() }
     }
 
     pub fn is_finished(&self) -> bool {

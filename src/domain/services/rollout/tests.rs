@@ -149,6 +149,7 @@ fn pod(name: &str) -> Pod {
         reason: String::new(),
         message: String::new(),
         deleting: false,
+        disruption: None,
         ready: false,
         unschedulable: None,
         gates: vec![],

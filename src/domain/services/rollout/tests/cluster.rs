@@ -203,8 +203,33 @@ fn evicted_and_lost_pods_are_told() {
     let reason = progressing(play.at(1.0, |s| (s.pods[0].phase, s.pods[0].reason) = ("Failed".into(), "Evicted".into())));
     assert_eq!(reason, "0/1 ready, 1 pod of the new revision still to be created (1 pod evicted or lost with its node)");
     play.at(5.0, |s| s.pods.push(pod("app1-b")));
-    ready(play.at(9.0, |s| {
+    let warnings = ready(play.at(9.0, |s| {
         s.pods[1] = pod("app1-b").made_ready();
         s.workload.iter_mut().for_each(|w| w.available = 1);
     }));
+    assert_eq!(warnings, ["1 pod was taken away by the cluster meanwhile and replaced: app1-a (Evicted)"]);
+}
+
+#[test]
+fn preempted_pods_and_those_of_a_lost_node_are_told_when_they_are_gone_too() {
+    for reason in ["PreemptionByScheduler", "DeletionByTaintManager", "EvictionByEvictionAPI"] {
+        let mut play = Play::of(vec![pod("app1-a")]);
+        progressing(play.at(1.0, |s| (s.pods[0].disruption, s.pods[0].deleting) = (Some(reason.into()), true)));
+        progressing(play.at(2.0, |s| s.pods = vec![pod("app1-b")]));
+        let warnings = ready(play.at(3.0, all_available));
+        assert_eq!(warnings, [format!("1 pod was taken away by the cluster meanwhile and replaced: app1-a ({reason})")]);
+    }
+    // One that was evicted long ago is no news.
+    let mut old = pod("app1-old");
+    (old.phase, old.reason) = ("Failed".into(), "Evicted".into());
+    let before = snapshot(Some(deployment(1)), vec![old.clone()]);
+    let mut play = Play::after(&before, before.clone());
+    assert!(
+        ready(play.at(1.0, |s| {
+            s.pods = vec![pod("app1-a")];
+            all_available(s);
+            s.pods.insert(0, old);
+        }))
+        .is_empty()
+    );
 }
