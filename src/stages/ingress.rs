@@ -345,7 +345,9 @@ impl Chain<'_> {
         let filters = &self.ctx.shared.filters;
         let chosen = |h: &PublicHost| filters.service(&h.service) && filters.namespace(&h.namespace) && filters.host(&h.host);
         let named = verify::public_hosts(&self.ctx.shared)?.into_iter().find(|h| !h.is_wildcard() && chosen(h)).map(|h| h.host);
-        let host = named.as_deref().unwrap_or(hostname);
+        let checks = self.ctx.shared.pipeline.verify.iter().flat_map(|verify| &verify.checks);
+        let named = named.or_else(|| checks.map(|check| &check.host).find(|host| filters.host(host)).cloned());
+        let (host, nameless) = (named.as_deref().unwrap_or(hostname), named.is_none());
         let said = self
             .wait(
                 6,
@@ -357,8 +359,8 @@ impl Chain<'_> {
                         match verify::once(&self.ctx.shared, scheme, host, "/", hostname).await {
                             Ok(reply) => {
                                 let waited = whole_ms(start);
-                                let link = answer::first(&reply, waited);
-                                self.record(case, Look::FirstAnswer { reply: reply.essence(), waited_ms: in_ms(waited) });
+                                let link = answer::first(&reply, waited, nameless);
+                                self.record(case, Look::FirstAnswer { reply: reply.essence(), waited_ms: in_ms(waited), nameless });
                                 match poll(case, link)? {
                                     Poll::Ready(said) => return Ok(Poll::Ready(said)),
                                     Poll::NotYet(why) => reason = why,

@@ -12,8 +12,9 @@ const NO_RULE: Duration = Duration::from_secs(30);
 const NO_BACKEND: Duration = Duration::from_secs(15);
 const NO_TARGET: Duration = Duration::from_secs(60);
 
-/// Judges the answer to a request through the load balancer; its redirect is the caller's to follow. `waited` is how long the link has been waited for.
-pub fn first(reply: &Reply, waited: Duration) -> Link<String> {
+/// Judges the answer to a request through the load balancer. `waited` is how long the link has been waited for; `nameless`: no host is
+/// known, so where it redirects to HTTPS nothing more can be asked.
+pub fn first(reply: &Reply, waited: Duration, nameless: bool) -> Link<String> {
     let origin = origin(reply);
     let said = format!("{} {}", reply.status, origin.words());
     if origin.is_mesh() {
@@ -21,6 +22,10 @@ pub fn first(reply: &Reply, waited: Duration) -> Link<String> {
     }
     let broken = |code: Code| Fault::new(code, format!("not the gateway answers: {said}")).evidence("the answer", reply.gist());
     match origin {
+        Origin::AlbRedirect { .. } if nameless => {
+            let why = "whether the gateway answers behind it is not known: name a host in `verify.checks`, for its certificate covers no other";
+            Link::Holds(said, vec![why.to_owned()])
+        }
         Origin::AlbNoBackend if waited >= NO_BACKEND => Link::broken(broken(Code::NoTargetGroup)),
         Origin::AlbNoRule if waited >= NO_RULE => Link::broken(broken(Code::AlbNoRule)),
         Origin::AlbNoTarget if waited >= NO_TARGET => Link::broken(
@@ -51,12 +56,20 @@ mod tests {
             (reply(502, "awselb/2.0", ""), 60, "alb_no_target"),
             (reply(200, "nginx", "hello"), 900, "not yet"),
         ] {
-            let found = match first(&reply, Duration::from_secs(waited)) {
+            let found = match first(&reply, Duration::from_secs(waited), false) {
                 Link::Holds(said, _) => format!("holds {said}"),
                 Link::NotYet(_) => "not yet".to_owned(),
                 Link::Broken(fault) => fault.code.to_string(),
             };
             assert_eq!(found, expected, "{reply:?} {waited}");
         }
+    }
+
+    #[test]
+    fn a_redirect_to_https_ends_the_wait_only_where_no_host_is_known() {
+        let headers = vec![("server".into(), "awselb/2.0".into()), ("location".into(), "https://lb.example:443/".into())];
+        let reply = Reply { status: 301, headers, ..Reply::default() };
+        assert!(matches!(first(&reply, Duration::from_secs(90), false), Link::NotYet(_)));
+        assert!(matches!(first(&reply, Duration::ZERO, true), Link::Holds(_, warnings) if warnings.len() == 1));
     }
 }

@@ -15,12 +15,38 @@ use crate::domain::verify::Reply;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "link")]
 pub enum Look {
-    Accepted { seen: accepted::Seen, now: Timestamp, waited_ms: u64 },
-    Hostname { seen: accepted::Seen, now: Timestamp, waited_ms: u64 },
-    Active { seen: Option<balancer::Seen>, hostname: String, waited_ms: u64 },
-    Bound { bindings: Vec<Binding>, around: Around, waited_ms: u64 },
-    Healthy { targets: Vec<Target>, min: usize, stuck_ms: u64 },
-    FirstAnswer { reply: Reply, waited_ms: u64 },
+    Accepted {
+        seen: accepted::Seen,
+        now: Timestamp,
+        waited_ms: u64,
+    },
+    Hostname {
+        seen: accepted::Seen,
+        now: Timestamp,
+        waited_ms: u64,
+    },
+    Active {
+        seen: Option<balancer::Seen>,
+        hostname: String,
+        waited_ms: u64,
+    },
+    Bound {
+        bindings: Vec<Binding>,
+        around: Around,
+        waited_ms: u64,
+    },
+    Healthy {
+        targets: Vec<Target>,
+        min: usize,
+        stuck_ms: u64,
+    },
+    FirstAnswer {
+        reply: Reply,
+        waited_ms: u64,
+        /// No host is known, so nothing can be asked over TLS.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        nameless: bool,
+    },
 }
 
 /// A link's verdict, as it is recorded.
@@ -71,7 +97,7 @@ impl Look {
             Look::Active { seen, hostname, waited_ms } => told(balancer::active(seen.as_ref(), hostname, ms(*waited_ms)), |()| "active".to_owned()),
             Look::Bound { bindings, around, waited_ms } => told(binding::bound(bindings, around, ms(*waited_ms)), |arns| arns.join(" ")),
             Look::Healthy { targets, min, stuck_ms } => told(targets::healthy(targets, *min, ms(*stuck_ms)), |n| n.to_string()),
-            Look::FirstAnswer { reply, waited_ms } => told(answer::first(reply, ms(*waited_ms)), |said| said),
+            Look::FirstAnswer { reply, waited_ms, nameless } => told(answer::first(reply, ms(*waited_ms), *nameless), |said| said),
         }
     }
 }
