@@ -47,6 +47,7 @@ const TRANSIENT: [&str; 14] = [
 
 /// What helps, by the cause's words; the first that is found.
 const ADVICE: [(&str, &str); 26] = [
+    ("conflicting", "make the annotations of all Ingresses of the group agree"),
     ("invalid ingress class", "correct the Ingress's class (`kubernetes.io/ingress.class` or `spec.ingressClassName`)"),
     (
         "subnet",
@@ -68,7 +69,6 @@ const ADVICE: [(&str, &str); 26] = [
     ("sslredirect", "let `alb.ingress.kubernetes.io/ssl-redirect` name an HTTPS port of `listen-ports`"),
     ("security group", "correct `alb.ingress.kubernetes.io/security-groups`"),
     ("invalidgroup", "correct `alb.ingress.kubernetes.io/security-groups`"),
-    ("conflicting", "make the annotations of all Ingresses of the group agree"),
     ("not found", "correct the name in the Ingress, or create what it names"),
     ("accessdenied", "give the controller's IAM role the right that AWS names"),
     ("unauthorizedoperation", "give the controller's IAM role the right that AWS names"),
@@ -217,6 +217,13 @@ mod tests {
             panic!("permanent")
         };
         assert!(text.contains("healthcheck-port"));
+        for conflict in [
+            "Failed build model due to failed to merge listenPort config for port: 80: conflicting protocol, a/listen-ports: HTTP | a/web: HTTPS",
+            "Failed build model due to conflicting scheme: map[internal:{} internet-facing:{}]",
+            "Failed build model due to conflicting subnets: [subnet-1] | [subnet-2]",
+        ] {
+            assert_eq!(advice(conflict), Meaning::Permanent("make the annotations of all Ingresses of the group agree"));
+        }
         let Meaning::Permanent(text) = advice("x TargetGroup port is empty.") else { panic!("permanent") };
         assert!(text.contains("NodePort"));
     }
