@@ -20,5 +20,6 @@ pub mod store;
 mod tool;
 pub mod world;
 
+pub use aws::state::subnet_id;
 pub use istio::istioctl;
 pub use run::{Sandbox, start, start_with_tool};

@@ -1,6 +1,7 @@
 //! Certificates of the simulated world: a CA of its own and what it signs, all EC P-256.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use tokio_rustls::rustls::{self, ServerConfig, pki_types::PrivatePkcs8KeyDer};
@@ -18,11 +19,19 @@ impl std::fmt::Debug for Authority {
     }
 }
 
-fn year(params: &mut CertificateParams) {
+/// From yesterday for two years; or, with the number of days that are left, until then.
+fn term(params: &mut CertificateParams, days: Option<i64>) {
     let now = jiff::Zoned::now().date();
     let before = now.yesterday().unwrap_or(now);
     params.not_before = rcgen::date_time_ymd(before.year().into(), before.month().unsigned_abs(), before.day().unsigned_abs());
     params.not_after = rcgen::date_time_ymd(i32::from(now.year()) + 2, now.month().unsigned_abs(), 1);
+    if let Some(days) = days {
+        const DAY: Duration = Duration::from_secs(24 * 3600);
+        let far = DAY * u32::try_from(days.unsigned_abs()).unwrap_or(1000);
+        let tomorrow = rcgen::date_time_ymd(now.year().into(), now.month().unsigned_abs(), now.day().unsigned_abs()) + DAY;
+        params.not_after = if days < 0 { tomorrow - far } else { tomorrow + far };
+        params.not_before = params.not_after.min(params.not_before) - DAY * 90;
+    }
 }
 
 impl Authority {
@@ -36,7 +45,7 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, common_name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
-        year(&mut params);
+        term(&mut params, None);
         let certificate = params.self_signed(&key)?;
         Ok(Authority { pem: certificate.pem(), der: certificate.der().clone(), issuer: Issuer::new(params, key) })
     }
@@ -51,6 +60,14 @@ impl Authority {
     /// # Errors
     /// A name that is neither a DNS name nor an address, or signing failed.
     pub fn server(&self, names: &[&str], alpn: &[&str]) -> Result<ServerConfig, String> {
+        self.server_for(names, alpn, None)
+    }
+
+    /// The same, with the number of days for which the certificate is valid still.
+    ///
+    /// # Errors
+    /// As `server`.
+    pub fn server_for(&self, names: &[&str], alpn: &[&str], days: Option<i64>) -> Result<ServerConfig, String> {
         let key = KeyPair::generate().map_err(|e| e.to_string())?;
         let mut params = CertificateParams::new(names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>()).map_err(|e| e.to_string())?;
         if let Some(first) = names.first() {
@@ -59,7 +76,7 @@ impl Authority {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.use_authority_key_identifier_extension = true;
-        year(&mut params);
+        term(&mut params, days);
         let certificate = params.signed_by(&key, &self.issuer).map_err(|e| e.to_string())?;
         let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

@@ -111,7 +111,8 @@ pub async fn start_with_tool(world_yaml: &str, dir: &Path, program: &Path) -> Re
     tasks.push(task);
     let authority = Authority::new("meshstep sandbox").map_err(|error| error.to_string())?;
     let names: Vec<&str> = world.aws.certificates.iter().flat_map(|c| &c.domains).map(String::as_str).collect();
-    let tls = authority.server(&names, &["h2", "http/1.1"])?;
+    let days = world.aws.certificates.iter().filter_map(|certificate| certificate.days).min();
+    let tls = authority.server_for(&names, &["h2", "http/1.1"], days)?;
     let (ports, listeners) = gateway::serve(&sim, TlsAcceptor::from(Arc::new(tls)))?;
     tasks.extend(listeners);
     let tls = authority.server(&outside::HOSTS, &["http/1.1"])?;

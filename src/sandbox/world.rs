@@ -269,6 +269,8 @@ pub struct Certificate {
     pub arn: String,
     pub domains: Vec<String>,
     pub status: String,
+    /// For how many days it is valid still, two years when absent; after a negative number it has ended.
+    pub days: Option<i64>,
 }
 
 impl Default for Certificate {
@@ -277,6 +279,7 @@ impl Default for Certificate {
             arn: "arn:aws:acm:ap-southeast-1:123456789012:certificate/0d9a3a43-3f7e-4b5c-9c2b-4f6f1d0f5a11".to_owned(),
             domains: vec!["*.public.domain".to_owned(), "public.domain".to_owned()],
             status: "ISSUED".to_owned(),
+            days: None,
         }
     }
 }

@@ -34,7 +34,7 @@ pub(super) fn answer_json(account: &Account, op: &str, input: &Value) -> Option<
 fn certificate(c: &crate::sandbox::world::Certificate) -> Value {
     let mut told = json!({"CertificateArn": c.arn, "DomainName": c.domains.first(), "SubjectAlternativeNames": c.domains, "Status": c.status});
     if c.status == "ISSUED" {
-        let end = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(300 * 24);
+        let end = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(c.days.unwrap_or(300) * 24);
         told["NotAfter"] = json!(end.as_second() as f64);
     }
     told

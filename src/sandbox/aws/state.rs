@@ -145,13 +145,18 @@ impl LoadBalancer {
     }
 }
 
+/// The subnet of a zone, such as `us-east-1a`.
+pub fn subnet_id(zone: &str) -> String {
+    format!("subnet-{}", &digest(zone)[..17])
+}
+
 impl State {
     pub(crate) fn new(world: &World) -> Self {
         let region = world.cluster.region.clone();
         let tagged = world.aws.tagged_subnets.unwrap_or(usize::MAX);
         let subnets = world.cluster.zones.iter().enumerate().map(|(i, zone)| {
             let zone = format!("{region}{zone}");
-            Subnet { id: format!("subnet-{}", &digest(&zone)[..17]), zone, tagged: i < tagged }
+            Subnet { id: subnet_id(&zone), zone, tagged: i < tagged }
         });
         Self {
             vpc: format!("vpc-{}", &digest(&world.cluster.name)[..17]),

@@ -1,11 +1,11 @@
-//! Volume claims: bound at once when their storage class is there, else pending, with the volume controller's event.
+//! Volume claims: bound when their storage class is there, at once or with the first pod, else pending, with the volume controller's event.
 
 use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use super::events::{self, Note};
-use super::{CLAIMS, STORAGE_CLASSES};
+use super::{CLAIMS, PODS, STORAGE_CLASSES};
 use crate::sandbox::sim::Sim;
 use crate::sandbox::store::meta::{annotation, deleting, list, name, namespace, text};
 
@@ -49,9 +49,25 @@ fn problem(sim: &Sim, claim: &Value) -> Option<(&'static str, String)> {
         }
         Some(class) => {
             let missing = sim.store.get(STORAGE_CLASSES, "", class).is_none();
-            missing.then(|| ("ProvisioningFailed", format!("storageclass.storage.k8s.io \"{class}\" not found")))
+            if missing {
+                return Some(("ProvisioningFailed", format!("storageclass.storage.k8s.io \"{class}\" not found")));
+            }
+            let waits = waits_for_consumer(sim, claim) && !is_consumed(sim, claim);
+            waits.then(|| ("WaitForFirstConsumer", "waiting for first consumer to be created before binding".to_owned()))
         }
     }
+}
+
+/// Whether the claim's class leaves the choice of the zone to the scheduler.
+fn waits_for_consumer(sim: &Sim, claim: &Value) -> bool {
+    let class = sim.store.get(STORAGE_CLASSES, "", text(claim, "/spec/storageClassName"));
+    class.is_some_and(|class| text(&class, "/volumeBindingMode") == "WaitForFirstConsumer")
+}
+
+/// Whether a pod with this claim has a node.
+fn is_consumed(sim: &Sim, claim: &Value) -> bool {
+    let uses = |pod: &Value| list(pod, "/spec/volumes").iter().any(|volume| text(volume, "/persistentVolumeClaim/claimName") == name(claim));
+    sim.store.list(PODS, namespace(claim)).iter().any(|pod| uses(pod) && !text(pod, "/spec/nodeName").is_empty())
 }
 
 /// What the scheduler says of a pod's claims.
@@ -59,7 +75,7 @@ pub(super) fn refusal(sim: &Sim, pod: &Value) -> Option<String> {
     let claims = list(pod, "/spec/volumes").iter().map(|volume| text(volume, "/persistentVolumeClaim/claimName")).filter(|claim| !claim.is_empty());
     claims.map(|claim| (claim, sim.store.get(CLAIMS, namespace(pod), claim))).find_map(|(wanted, claim)| match claim {
         None => Some(format!("persistentvolumeclaim \"{wanted}\" not found")),
-        Some(claim) if !is_bound(&claim) => Some("pod has unbound immediate PersistentVolumeClaims".to_owned()),
+        Some(claim) if !is_bound(&claim) && !waits_for_consumer(sim, &claim) => Some("pod has unbound immediate PersistentVolumeClaims".to_owned()),
         Some(_) => None,
     })
 }

@@ -75,6 +75,10 @@ pub(crate) struct Container {
     steps: Vec<PodStep>,
     own_log: Vec<String>,
     pulls: u32,
+    /// Why the last pull failed; told until one succeeds.
+    pub(super) pull_error: Option<String>,
+    /// The step by which its pod has to go.
+    pub(super) pod_goes: Option<PodStep>,
 }
 
 /// All containers of a pod in the order they start.
@@ -104,6 +108,8 @@ pub(super) fn all(pod: &Value, script: Option<&PodScript>) -> Vec<Container> {
             steps: Vec::new(),
             spec: spec.clone(),
             pulls: 0,
+            pull_error: None,
+            pod_goes: None,
             own_log,
             kind,
             name,
@@ -217,6 +223,7 @@ impl Container {
         } else if let Some(message) = sim.kubelet().pull_error(sim, image) {
             format!("rpc error: code = Unknown desc = {start} {message}")
         } else {
+            self.pull_error = None;
             sim.kubelet().keep_image(text(pod, "/spec/nodeName"), image);
             let ms = sim.world.times.pull.0.as_millis();
             self.say(
@@ -229,6 +236,7 @@ impl Container {
             return;
         };
         self.pulls += 1;
+        self.pull_error = Some(error.clone());
         self.say(said, true, "Failed", format!("Failed to pull image \"{image}\": {error}"));
         self.say(said, true, "Failed", "Error: ErrImagePull".to_owned());
         self.phase = Phase::PullFailed { until: Instant::now() + Duration::from_millis(150), message: error, backing_off: false };
@@ -241,6 +249,9 @@ impl Container {
             None => checks::environment(sim, pod, &self.spec).map(|message| ("CreateContainerConfigError".to_owned(), message)),
         };
         if let Some((reason, message)) = stuck {
+            if let Some((_, taken)) = self.script.iter_mut().find(|(step, taken)| step.times.is_none_or(|times| *taken < times)) {
+                *taken += u32::from(self.steps.first().is_some_and(|step| step.state == PodState::Waiting));
+            }
             self.say(said, true, "Failed", format!("Error: {message}"));
             self.phase = Phase::Stuck { until: Instant::now() + Duration::from_millis(500), reason, message };
             return;
@@ -305,6 +316,14 @@ impl Container {
                 self.say(said, true, "Unhealthy", format!("Readiness probe failed: {why}"));
             }
             PodState::Waiting => {}
+            PodState::Evicted | PodState::Taken => self.pod_goes = Some(step),
+            PodState::Killed => {
+                let why = step.message.clone().unwrap_or_else(|| "HTTP probe failed with statuscode: 500".to_owned());
+                self.say(said, true, "Unhealthy", format!("Liveness probe failed: {why}"));
+                self.say(said, false, "Killing", format!("Container {} failed liveness probe, will be restarted", self.name));
+                self.end(sim, pod, since, step.exit_code.unwrap_or(137), "Error", "", said);
+                return;
+            }
             PodState::Crashed | PodState::Completed => {
                 let good = step.state == PodState::Completed;
                 let reason = step.reason.clone().unwrap_or_else(|| if good { "Completed" } else { "Error" }.to_owned());
@@ -346,6 +365,15 @@ impl Container {
             format!("Back-off restarting failed container {} in pod {}_{}({})", self.name, name(pod), namespace(pod), uid(pod)),
         );
         self.phase = Phase::BackOff { until: Instant::now() + self.back_off(sim, self.restarts - 1) };
+    }
+
+    /// Its pod is evicted: what runs is killed, and nothing starts any more.
+    pub(super) fn evict(&mut self, at: jiff::Timestamp) {
+        if let Phase::Running { since, .. } = self.phase {
+            self.last = Some(End { code: 137, reason: "Error".to_owned(), message: String::new(), started: since, finished: at });
+        }
+        self.ready = false;
+        self.phase = Phase::Ended;
     }
 
     /// The simulated back-off after so many failures, counted from 1.

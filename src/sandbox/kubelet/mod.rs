@@ -3,6 +3,7 @@
 mod checks;
 mod container;
 mod curl;
+mod leave;
 mod logs;
 mod status;
 
@@ -50,6 +51,10 @@ pub(super) struct Life {
     seen: u64,
     next: Option<Instant>,
     stop: Option<Instant>,
+    /// Reason and message of its eviction.
+    pub evicted: Option<(String, String)>,
+    /// When it is deleted by whoever takes it away.
+    leaves: Option<Instant>,
 }
 
 /// An event that a look at a pod gave rise to.
@@ -161,6 +166,11 @@ fn one(sim: &Sim, pod: &Value) -> Option<Instant> {
     let mut said = Vec::new();
     let life = sim.kubelet().life(uid(pod))?;
     let mut life = locked(&life);
+    if life.leaves.is_some_and(|at| at <= Instant::now()) {
+        // gone already is as good
+        drop(sim.store.delete(PODS, namespace(pod), name(pod)));
+        return None;
+    }
     if life.seen == version(pod) && life.next.is_none_or(|next| next > Instant::now()) {
         return life.next;
     }
@@ -170,10 +180,16 @@ fn one(sim: &Sim, pod: &Value) -> Option<Instant> {
         Some(life.look_again)
     };
     late_root(sim, pod);
+    let taken = leave::due(sim, &mut life, &mut said);
+    let next = sooner(next, life.leaves);
     let status = status::of(sim, pod, &life);
     life.seen = version(pod);
     life.next = next;
     drop(life);
+    if let Some(reason) = taken {
+        leave::mark(sim, pod, &reason);
+        return next;
+    }
     for said in said {
         let note = Note { source: KUBELET, reason: said.reason, message: &said.message, field: &said.field, warning: said.warning };
         events::emit(sim, pod, &note);
@@ -204,6 +220,8 @@ fn begin(sim: &Sim, pod: &Value, script: Option<&PodScript>) {
         seen: 0,
         next: None,
         stop: None,
+        evicted: None,
+        leaves: None,
     };
     if let Some(root) = root {
         kubelet.roots.insert(uid(pod).to_owned(), root);

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::Life;
 use super::container::{Container, End, Kind, Phase};
+use super::leave;
 use crate::sandbox::controllers::NODES;
 use crate::sandbox::sim::Sim;
 use crate::sandbox::store::meta::{list, name, namespace, stamp, text, uid};
@@ -24,19 +25,27 @@ pub(super) fn of(sim: &Sim, pod: &Value, life: &Life) -> Value {
         ("ContainersNotReady", format!("containers with unready status: [{}]", unready.join(" ")))
     };
     let why_init = ("ContainersNotInitialized", format!("containers with incomplete status: [{}]", not_initialized.join(" ")));
-    let conditions = [
+    let mut conditions = vec![
         condition(sim, old, "PodReadyToStartContainers", life.mounted, ("", String::new())),
         condition(sim, old, "Initialized", init_done, why_init),
         condition(sim, old, "Ready", all_ready, (why_unready.0, why_unready.1.clone())),
         condition(sim, old, "ContainersReady", all_ready, why_unready),
         condition(sim, old, "PodScheduled", true, ("", String::new())),
     ];
+    // what others have written there stays
+    conditions.extend(old.iter().find(|c| text(c, "/type") == "DisruptionTarget").cloned());
+    if let Some((_, message)) = life.evicted.as_ref().filter(|_| conditions.len() == 5) {
+        conditions.push(leave::disruption(sim, "TerminationByKubelet", message));
+    }
     let node = sim.store.get(NODES, "", text(pod, "/spec/nodeName"));
     let host = node.as_deref().and_then(|node| list(node, "/status/addresses").first().map(|a| text(a, "/address").to_owned())).unwrap_or_default();
     let mut status = json!({
         "observedGeneration": pod["metadata"]["generation"], "phase": phase, "conditions": conditions, "hostIP": host, "hostIPs": [{"ip": host}],
         "startTime": stamp(life.began), "qosClass": quality(pod),
     });
+    if let Some((reason, message)) = &life.evicted {
+        (status["phase"], status["reason"], status["message"]) = ("Failed".into(), reason.clone().into(), message.clone().into());
+    }
     if life.mounted {
         status["podIP"] = life.ip.clone().into();
         status["podIPs"] = json!([{"ip": life.ip}]);
@@ -89,12 +98,13 @@ fn one(pod: &Value, container: &Container, waits: &str) -> Value {
         json!({"waiting": waiting})
     };
     let image = &container.image;
+    let backing_off = |message: &str| waiting("ImagePullBackOff", &format!("Back-off pulling image \"{image}\": ErrImagePull: {message}"));
     let state = match &container.phase {
+        // a kubelet tells the last failure as long as the next try takes
+        Phase::Pulling(_) if container.pull_error.is_some() => backing_off(container.pull_error.as_deref().unwrap_or_default()),
         Phase::Untouched | Phase::Pulling(_) | Phase::Starting(_) if container.restarts == 0 => waiting(waits, ""),
         Phase::Untouched | Phase::Pulling(_) | Phase::Starting(_) => terminated(pod, container),
-        Phase::PullFailed { message, backing_off: true, .. } => {
-            waiting("ImagePullBackOff", &format!("Back-off pulling image \"{image}\": ErrImagePull: {message}"))
-        }
+        Phase::PullFailed { message, backing_off: true, .. } => backing_off(message),
         Phase::PullFailed { message, .. } => waiting("ErrImagePull", message),
         Phase::Stuck { reason, message, .. } => waiting(reason, message),
         Phase::Running { since, .. } => json!({"running": {"startedAt": stamp(*since)}}),

@@ -1,6 +1,6 @@
 //! From Ingresses to the load balancer they ask for, or the controller's own words why that cannot be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -81,12 +81,23 @@ fn failed(message: impl std::fmt::Display) -> Failure {
     Failure { reason: "FailedBuildModel", message: format!("Failed build model due to {message}") }
 }
 
+/// A failure that is one Ingress's own.
+fn of(ingress: &Value, why: &str) -> Failure {
+    failed(format_args!("ingress: {}/{}: {why}", namespace(ingress), name(ingress)))
+}
+
 /// The model of a stack.
 ///
 /// # Errors
 /// FailedBuildModel with the controller's words.
 pub(super) fn build(sim: &Sim, stack: &Stack, members: &[Arc<Value>]) -> Result<Model, Failure> {
     let first = |key: &str| members.iter().find_map(|member| annotation(member, key));
+    let listeners = listeners(sim, members)?;
+    let schemes: BTreeSet<&str> = members.iter().filter_map(|member| annotation(member, "scheme")).collect();
+    if schemes.len() > 1 {
+        let listed = schemes.iter().map(|scheme| format!("{scheme}:{{}}")).collect::<Vec<_>>().join(" ");
+        return Err(failed(format_args!("conflicting scheme: map[{listed}]")));
+    }
     let scheme = first("scheme").unwrap_or("internal").to_owned();
     if scheme != "internet-facing" && scheme != "internal" {
         return Err(failed(format_args!("unknown scheme: {scheme}")));
@@ -105,15 +116,13 @@ pub(super) fn build(sim: &Sim, stack: &Stack, members: &[Arc<Value>]) -> Result<
         group: stack.group.clone(),
         subnets: subnets(sim, first("subnets"), &scheme)?,
         scheme,
-        listeners: Vec::new(),
+        listeners,
         groups: Vec::new(),
         attributes: pairs(first("load-balancer-attributes").unwrap_or_default()),
         tags: pairs(first("tags").unwrap_or_default()),
     };
     for member in members {
-        let who = format!("ingress: {}/{}", namespace(member), name(member));
-        let wrap = |message: String| failed(format_args!("{who}: {message}"));
-        add(sim, &mut model, member).map_err(wrap)?;
+        add(sim, &mut model, member).map_err(|why| of(member, &why))?;
     }
     let redirect = first("ssl-redirect").and_then(|port| port.parse().ok());
     if let Some(port) = redirect {
@@ -187,9 +196,54 @@ fn listen_ports(ingress: &Value, certified: bool) -> Result<Vec<(String, u16)>, 
     }
 }
 
+/// The listeners that all Ingresses ask for together, without rules yet.
+fn listeners(sim: &Sim, members: &[Arc<Value>]) -> Result<Vec<ListenerModel>, Failure> {
+    let mut merged: Vec<(ListenerModel, String)> = Vec::new();
+    for member in members {
+        let who = format!("{}/{}", namespace(member), name(member));
+        let named: Vec<String> =
+            annotation(member, "certificate-arn").map(|arns| arns.split(',').map(|arn| arn.trim().to_owned()).collect()).unwrap_or_default();
+        for (protocol, port) in listen_ports(member, !named.is_empty()).map_err(|why| of(member, &why))? {
+            let certificates = match protocol.as_str() {
+                "HTTPS" if named.is_empty() => certificates_by_host(sim, member).map_err(|why| of(member, &why))?,
+                "HTTPS" => named.clone(),
+                _ => Vec::new(),
+            };
+            match merged.iter_mut().find(|(listener, _)| listener.port == port) {
+                Some((listener, first)) if listener.protocol != protocol => {
+                    return Err(failed(format_args!(
+                        "failed to merge listenPort config for port: {port}: conflicting protocol, {first}: {} | {who}: {protocol}",
+                        listener.protocol
+                    )));
+                }
+                Some((listener, _)) => listener.certificates.extend(certificates),
+                None => {
+                    let listener = ListenerModel { port, protocol, certificates, redirect: None, rules: Vec::new(), default: None };
+                    merged.push((listener, who.clone()));
+                }
+            }
+        }
+    }
+    Ok(merged.into_iter().map(|(listener, _)| listener).collect())
+}
+
+/// The certificates that cover an Ingress's hosts, for a listener that names none.
+fn certificates_by_host(sim: &Sim, ingress: &Value) -> Result<Vec<String>, String> {
+    let of_rules = list(ingress, "/spec/rules").iter().filter_map(|rule| rule["host"].as_str());
+    let of_tls = list(ingress, "/spec/tls").iter().flat_map(|tls| list(tls, "/hosts")).filter_map(Value::as_str);
+    let covers = |domain: &str, host: &str| match domain.strip_prefix("*.") {
+        Some(rest) => host.split_once('.').is_some_and(|(_, parent)| parent == rest),
+        None => domain == host,
+    };
+    let found = of_rules.chain(of_tls).map(|host| {
+        let known = sim.world.aws.certificates.iter().find(|certificate| certificate.domains.iter().any(|domain| covers(domain, host)));
+        known.map(|certificate| certificate.arn.clone()).ok_or_else(|| format!("no certificate found for host: {host}"))
+    });
+    found.collect()
+}
+
 fn add(sim: &Sim, model: &mut Model, ingress: &Value) -> Result<(), String> {
-    let certificates: Vec<String> =
-        annotation(ingress, "certificate-arn").map(|arns| arns.split(',').map(|arn| arn.trim().to_owned()).collect()).unwrap_or_default();
+    let certified = annotation(ingress, "certificate-arn").is_some();
     let mut rules = Vec::new();
     for rule in list(ingress, "/spec/rules") {
         let hosts: Vec<String> = rule["host"].as_str().map(str::to_owned).into_iter().collect();
@@ -202,26 +256,11 @@ fn add(sim: &Sim, model: &mut Model, ingress: &Value) -> Result<(), String> {
         Some(given) => Some(backend(sim, model, ingress, given)?),
         None => None,
     };
-    for (protocol, port) in listen_ports(ingress, !certificates.is_empty())? {
+    for (_, port) in listen_ports(ingress, certified)? {
         let rules = rules.iter().map(|(hosts, paths, backend)| RuleModel { hosts: hosts.clone(), paths: paths.clone(), backend: backend.clone() });
-        let own = if protocol == "HTTPS" { certificates.clone() } else { Vec::new() };
-        match model.listeners.iter_mut().find(|listener| listener.port == port) {
-            Some(listener) if listener.protocol != protocol => {
-                return Err(format!("conflicting protocol, {port}: {} | {protocol}", listener.protocol));
-            }
-            Some(listener) => {
-                listener.rules.extend(rules);
-                listener.certificates.extend(own);
-                listener.default = listener.default.take().or_else(|| default.clone());
-            }
-            None => model.listeners.push(ListenerModel {
-                port,
-                protocol,
-                certificates: own,
-                redirect: None,
-                rules: rules.collect(),
-                default: default.clone(),
-            }),
+        for listener in model.listeners.iter_mut().filter(|listener| listener.port == port) {
+            listener.rules.extend(rules.clone());
+            listener.default = listener.default.take().or_else(|| default.clone());
         }
     }
     Ok(())

@@ -64,11 +64,11 @@ pub struct PodStep {
     /// The first container of the application when absent.
     pub container: Option<String>,
     pub state: PodState,
-    /// Only in so many runs of the container; in all when absent.
+    /// Only in so many runs of the container, or so many tries to create it for `waiting`; in all when absent.
     pub times: Option<u32>,
-    /// Exit code of `crashed`, 1 by default.
+    /// Exit code of `crashed`, 1 by default, or of `killed`, 137 by default.
     pub exit_code: Option<i32>,
-    /// `Error` or `OOMKilled` of a crash, else by the state; the reason of `waiting`.
+    /// `Error` or `OOMKilled` of a crash, else by the state; the reason of `waiting`, `evicted` and `taken`.
     pub reason: Option<String>,
     pub message: Option<String>,
     /// Lines written to the log at this step.
@@ -88,6 +88,12 @@ pub enum PodState {
     Crashed,
     /// It ends well.
     Completed,
+    /// The liveness probe fails: the kubelet kills it, with events Unhealthy and Killing, and starts it again as after a crash.
+    Killed,
+    /// The kubelet evicts the pod: it stays behind as failed, with `reason` (`Evicted`).
+    Evicted,
+    /// The scheduler or a controller takes the pod away: it is marked with `reason` (`PreemptionByScheduler`) and deleted.
+    Taken,
     /// It never starts: `reason` and `message` of the waiting state.
     Waiting,
 }
