@@ -9,7 +9,7 @@ use futures::future::join_all;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod, Secret};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use meshstep::sandbox::world::{PodScript, PodState, PodStep, World, wild};
@@ -92,6 +92,8 @@ struct Life {
     containers: Mutex<Vec<Now>>,
     conditions: Mutex<HashMap<&'static str, (bool, String)>>,
     told: Mutex<HashMap<String, (String, i32)>>,
+    /// Reason and message of its eviction.
+    evicted: Mutex<Option<(String, String)>>,
 }
 
 /// The pod is not there any more.
@@ -112,6 +114,11 @@ fn items<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
 fn stamp() -> String {
     let now = Timestamp::now().to_string();
     format!("{}Z", now.split('.').next().unwrap_or_default().trim_end_matches('Z'))
+}
+
+/// The steps that are not used up.
+fn left(steps: &[(PodStep, u32)]) -> Vec<PodStep> {
+    steps.iter().filter(|(step, taken)| step.times.is_none_or(|times| *taken < times)).map(|(step, _)| step.clone()).collect()
 }
 
 /// The Deployment, StatefulSet or such that a pod belongs to, or its own name.
@@ -165,6 +172,7 @@ impl Life {
             containers: Mutex::new(containers),
             conditions: Mutex::default(),
             told: Mutex::default(),
+            evicted: Mutex::default(),
             pod,
         }
     }
@@ -200,9 +208,8 @@ impl Life {
         self.pull(index, &spec).await?;
         let mut steps: Vec<(PodStep, u32)> = self.steps(&name).into_iter().map(|step| (step, 0)).collect();
         loop {
-            let now: Vec<PodStep> =
-                steps.iter().filter(|(step, taken)| step.times.is_none_or(|t| *taken < t)).map(|(step, _)| step.clone()).collect();
-            self.create(index, &spec, now.first()).await?;
+            self.create(index, &spec, &mut steps).await?;
+            let now: Vec<PodStep> = left(&steps);
             steps.iter_mut().for_each(|(_, taken)| *taken += 1);
             let Some((code, reason, message)) = self.run(index, kind, &spec, &now).await? else { return std::future::pending().await };
             if !self.end(index, kind, code, &reason, &message).await? {
@@ -268,11 +275,13 @@ impl Life {
     }
 
     /// Until it can be created.
-    async fn create(&self, index: usize, spec: &Value, first: Option<&PodStep>) -> Result<(), Gone> {
+    async fn create(&self, index: usize, spec: &Value, steps: &mut [(PodStep, u32)]) -> Result<(), Gone> {
         let field = self.field(index);
         loop {
-            let stuck = match first.filter(|step| step.state == PodState::Waiting) {
-                Some(step) => {
+            let first = steps.iter_mut().find(|(step, taken)| step.times.is_none_or(|times| *taken < times));
+            let stuck = match first.filter(|(step, _)| step.state == PodState::Waiting) {
+                Some((step, taken)) => {
+                    *taken += 1;
                     Some((step.reason.clone().unwrap_or_else(|| "CreateContainerError".to_owned()), step.message.clone().unwrap_or_default()))
                 }
                 None => self.missing(spec).await.map(|message| ("CreateContainerConfigError".to_owned(), message)),
@@ -342,6 +351,15 @@ impl Life {
                     self.set_ready(index, false).await?;
                 }
                 PodState::Waiting => {}
+                PodState::Killed => {
+                    let why = step.message.as_deref().unwrap_or("HTTP probe failed with statuscode: 500");
+                    self.event(&field, true, "Unhealthy", &format!("Liveness probe failed: {why}")).await?;
+                    let kills = format!("Container {} failed liveness probe, will be restarted", text(spec, "/name"));
+                    self.event(&field, false, "Killing", &kills).await?;
+                    return Ok(Some((step.exit_code.unwrap_or(137), "Error".to_owned(), String::new())));
+                }
+                PodState::Evicted => return self.evict(step).await,
+                PodState::Taken => return self.take_away(step.reason.as_deref().unwrap_or("PreemptionByScheduler")).await,
                 PodState::Crashed | PodState::Completed => {
                     let good = step.state == PodState::Completed;
                     let reason = step.reason.clone().unwrap_or_else(|| if good { "Completed" } else { "Error" }.to_owned());
@@ -365,6 +383,34 @@ impl Life {
             self.set_ready(index, true).await?;
         }
         Ok(None)
+    }
+
+    /// The kubelet ends the pod, and its owner makes another.
+    async fn evict<T>(&self, step: &PodStep) -> Result<T, Gone> {
+        let usual = "The node was low on resource: memory. Threshold quantity: 100Mi, available: 80Mi. ";
+        let message = step.message.clone().unwrap_or_else(|| usual.to_owned());
+        self.event("", true, "Evicted", &message).await?;
+        for one in lock(&self.containers).iter_mut().filter(|one| one.state.get("running").is_some()) {
+            let started = text(&one.state, "/running/startedAt").to_owned();
+            one.state = json!({"terminated": {"exitCode": 137, "reason": "Error", "startedAt": started, "finishedAt": stamp()}});
+            one.ready = false;
+        }
+        *lock(&self.evicted) = Some((step.reason.clone().unwrap_or_else(|| "Evicted".to_owned()), message));
+        self.write().await?;
+        Err(Gone)
+    }
+
+    /// The pod is marked and deleted, as the scheduler and the controllers do it.
+    async fn take_away<T>(&self, reason: &str) -> Result<T, Gone> {
+        let api = Api::<Pod>::namespaced(self.client.clone(), text(&self.pod, "/metadata/namespace"));
+        let name = text(&self.pod, "/metadata/name");
+        let mark = json!({"type": "DisruptionTarget", "status": "True", "lastTransitionTime": stamp(), "reason": reason, "message": ""});
+        let patch = json!({"metadata": {"uid": self.pod["metadata"]["uid"]}, "status": {"conditions": [mark]}});
+        // whoever changes the pod meanwhile takes it away as well
+        let _ = api.patch_status(name, &PatchParams::default(), &Patch::Strategic(&patch)).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let _ = api.delete(name, &DeleteParams::default()).await;
+        Err(Gone)
     }
 
     async fn set_ready(&self, index: usize, ready: bool) -> Result<(), Gone> {
@@ -442,6 +488,8 @@ impl Life {
         } else {
             "Pending"
         };
+        let evicted = lock(&self.evicted).clone();
+        let phase = if evicted.is_some() { "Failed" } else { phase };
         let mut conditions = lock(&self.conditions);
         let mut condition = |kind: &'static str, holds: bool| {
             let known = conditions.entry(kind).or_insert_with(|| (holds, stamp()));
@@ -454,11 +502,16 @@ impl Life {
             }
             condition
         };
-        let conditions: Vec<Value> =
+        let mut conditions: Vec<Value> =
             [("PodReadyToStartContainers", true), ("Initialized", initialized), ("Ready", ready), ("ContainersReady", ready), ("PodScheduled", true)]
                 .into_iter()
                 .map(|(kind, holds)| condition(kind, holds))
                 .collect();
+        if let Some((_, message)) = &evicted {
+            let reason = "TerminationByKubelet";
+            conditions
+                .push(json!({"type": "DisruptionTarget", "status": "True", "lastTransitionTime": stamp(), "reason": reason, "message": message}));
+        }
         let one = |c: &Now| {
             let run = format!("{}-{}-{}", text(&self.pod, "/metadata/uid"), c.name, c.runs);
             let id = if c.runs == 0 { String::new() } else { format!("containerd://{run}") };
@@ -473,8 +526,9 @@ impl Life {
             status
         };
         let listed = |app: bool| all.iter().filter(|c| (c.kind == Kind::App) == app).map(one).collect::<Vec<_>>();
+        let (reason, message) = evicted.unzip();
         json!({
-            "phase": phase, "conditions": conditions, "startTime": self.started, "podIP": self.ip, "podIPs": [{"ip": self.ip}],
+            "phase": phase, "reason": reason, "message": message, "conditions": conditions, "startTime": self.started, "podIP": self.ip, "podIPs": [{"ip": self.ip}],
             "initContainerStatuses": listed(false), "containerStatuses": listed(true),
         })
     }

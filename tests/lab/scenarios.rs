@@ -241,7 +241,9 @@ impl<'a> Side for &'a RealParts {
     type Stage = Arranged<'a>;
 
     fn words(&self) -> Vec<(&'static str, String)> {
-        vec![("<certificate>", self.lab.account()["cert"].as_str().unwrap_or_default().to_owned())]
+        let account = self.lab.account();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        vec![("<certificate>", text(&account["cert"])), ("<subnet>", text(&account["subnets"][0]))]
     }
 
     async fn arrange(&self, scenario: &Scenario) -> Result<Arranged<'a>, String> {

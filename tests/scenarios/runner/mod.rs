@@ -5,6 +5,7 @@ mod objects;
 mod play;
 pub(crate) mod sandbox;
 pub(crate) mod scenario;
+mod site;
 mod stranger;
 mod verdict;
 

@@ -10,7 +10,7 @@ use meshstep::cli::helm;
 use meshstep::clients::settings::Settings;
 use meshstep::clients::tools::Tools;
 use meshstep::sandbox::world::{AwsFault, Certificate};
-use meshstep::sandbox::{Sandbox as Running, start_with_tool};
+use meshstep::sandbox::{Sandbox as Running, start_with_tool, subnet_id};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -26,7 +26,7 @@ impl Side for Sandbox {
     type Stage = Simulated;
 
     fn words(&self) -> Vec<(&'static str, String)> {
-        vec![("<certificate>", Certificate::default().arn)]
+        vec![("<certificate>", Certificate::default().arn), ("<subnet>", subnet_id(&format!("{}a", CLUSTER.1)))]
     }
 
     async fn arrange(&self, scenario: &Scenario) -> Result<Simulated, String> {

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::merge::merge;
+use super::site::Site;
 
 /// One file of `tests/scenarios/`.
 #[derive(Clone, Debug, Deserialize)]
@@ -36,6 +37,9 @@ pub(crate) struct Scenario {
     /// An Ingress `gw-ingress` that is there from the start, and the gateway's Service.
     #[serde(default)]
     ingress: Option<Ingress>,
+    /// An app that is published, so that its host can be asked.
+    #[serde(default)]
+    site: Option<Site>,
     /// What is merged into the standard pipeline file.
     #[serde(default)]
     file: Value,
@@ -74,6 +78,8 @@ pub(crate) struct Ingress {
     /// Below `alb.ingress.kubernetes.io/`.
     annotations: Value,
     class: Option<String>,
+    /// The name in its rule.
+    host: Option<String>,
     /// What its rule leads to.
     service: Option<String>,
     port: Option<u16>,
@@ -178,6 +184,8 @@ impl Scenario {
             Some("`expect.code` belongs to every exit but 0")
         } else if self.shop.is_some() && (self.app.is_some() || !self.file.is_null() || self.lab != Profile::Full) {
             Some("the shop brings its own file and workloads, and needs `lab: full`")
+        } else if self.site.is_some() && self.not_on.lab.is_none() {
+            Some("`site` has traffic, which the lab's played pods have not: say so in `not-on: {lab: …}`")
         } else {
             None
         }
@@ -193,9 +201,12 @@ impl Scenario {
         let namespaces = if self.shop.is_some() { json!([{"name": "pre-prod"}, {"name": "prod"}]) } else { json!([{"name": self.name}]) };
         let mut world = json!({"name": self.name, "about": self.about, "namespaces": namespaces});
         merge(&mut world, side);
+        if self.site.is_some() {
+            merge(&mut world, &Site::world(&self.name));
+        }
         merge(&mut world, &self.world);
-        if let Some(ingress) = &self.ingress {
-            let objects = ingress.objects(&self.name);
+        let of_site = self.site.as_ref().map(|site| site.objects(&self.name, self.standard_workload()));
+        for objects in self.ingress.as_ref().map(|ingress| ingress.objects(&self.name)).into_iter().chain(of_site) {
             match world["objects"].as_array_mut() {
                 Some(all) => all.extend(objects),
                 None => world["objects"] = objects.into(),
@@ -207,7 +218,15 @@ impl Scenario {
     /// The workload that is deployed, if the scenario has one.
     pub(crate) fn workload(&self) -> Option<Value> {
         let more = self.app.as_ref()?;
-        let mut app = json!({
+        let mut app = self.standard_workload();
+        merge(&mut app, more);
+        let pod = if app["kind"] == "Pod" { &mut app["spec"] } else { &mut app["spec"]["template"]["spec"] };
+        merge(&mut pod["containers"][0], &self.container);
+        Some(app)
+    }
+
+    fn standard_workload(&self) -> Value {
+        json!({
             "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "app", "namespace": self.name},
             "spec": {
                 "replicas": 1, "selector": {"matchLabels": {"app": "app"}},
@@ -220,11 +239,7 @@ impl Scenario {
                     }]},
                 },
             },
-        });
-        merge(&mut app, more);
-        let pod = if app["kind"] == "Pod" { &mut app["spec"] } else { &mut app["spec"]["template"]["spec"] };
-        merge(&mut pod["containers"][0], &self.container);
-        Some(app)
+        })
     }
 
     /// The pipeline file, to be merged over `cluster`, how the side's cluster is named.
@@ -235,6 +250,9 @@ impl Scenario {
         }
         if self.ingress.is_some() {
             file["ingress"] = json!({"name": "gw-ingress", "namespace": self.name, "timeout": "60s"});
+        }
+        if self.site.is_some() {
+            merge(&mut file, &Site::file());
         }
         merge(&mut file, &self.file);
         file
@@ -273,11 +291,15 @@ impl Ingress {
         let backend = json!({
             "name": self.service.as_deref().unwrap_or("istio-ingressgateway"), "port": {"number": self.port.unwrap_or(80)},
         });
+        let mut rule = json!({"http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": {"service": backend}}]}});
+        if let Some(host) = &self.host {
+            rule["host"] = host.as_str().into();
+        }
         let ingress = json!({
             "apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": "gw-ingress", "namespace": namespace, "annotations": annotations},
             "spec": {
                 "ingressClassName": self.class.as_deref().unwrap_or("alb"),
-                "rules": [{"http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": {"service": backend}}]}}],
+                "rules": [rule],
             },
         });
         let mut service = json!({

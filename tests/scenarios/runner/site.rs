@@ -1,0 +1,74 @@
+//! `site`: an app that is published, so that its host can be asked through the load balancer.
+
+use meshstep::sandbox::world::Certificate;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::merge::merge;
+
+/// Its public name.
+const HOST: &str = "app.public.domain";
+
+/// Istio, the app with its sidecar, a route to it, and an Ingress with HTTP and HTTPS. What differs from that is merged in.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub(crate) struct Site {
+    /// Of the Ingress, below `alb.ingress.kubernetes.io/`.
+    annotations: Value,
+    /// The VirtualService's spec.
+    route: Value,
+}
+
+impl Site {
+    /// The world's keys.
+    pub(crate) fn world(namespace: &str) -> Value {
+        json!({"istio": {"installed": {"age": "1h"}}, "namespaces": [{"name": namespace, "labels": {"istio-injection": "enabled"}}]})
+    }
+
+    /// The pipeline file's keys.
+    pub(crate) fn file() -> Value {
+        json!({
+            "ingress": {"name": "gw-ingress", "namespace": "istio-system", "timeout": "20s"},
+            "verify": {"checks": [{"host": HOST, "path": "/", "scheme": "http"}], "timeout": "8s"},
+        })
+    }
+
+    /// `app` is the standard workload.
+    pub(crate) fn objects(&self, namespace: &str, app: Value) -> Vec<Value> {
+        let service = json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "app", "namespace": namespace},
+            "spec": {"selector": {"app": "app"}, "ports": [{"name": "http", "port": 8000}]},
+        });
+        let gateway = json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "Gateway", "metadata": {"name": "gateway", "namespace": "istio-system"},
+            "spec": {"selector": {"istio": "ingressgateway"}, "servers": [{"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}]},
+        });
+        let mut route = json!({
+            "hosts": [HOST], "gateways": ["istio-system/gateway"],
+            "http": [{"route": [{"destination": {"host": format!("app.{namespace}.svc.cluster.local"), "port": {"number": 8000}}}]}],
+        });
+        merge(&mut route, &self.route);
+        let route = json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": {"name": "app", "namespace": "istio-system"}, "spec": route,
+        });
+        let objects = [app, service, gateway, route, self.ingress()];
+        objects.into_iter().map(|manifest| json!({"age": "10m", "manifest": manifest})).collect()
+    }
+
+    fn ingress(&self) -> Value {
+        let mut wanted = json!({
+            "scheme": "internet-facing", "healthcheck-path": "/healthz/ready", "healthcheck-port": "status-port",
+            "listen-ports": "[{\"HTTP\": 80}, {\"HTTPS\": 443}]", "certificate-arn": Certificate::default().arn,
+        });
+        merge(&mut wanted, &self.annotations);
+        let entries = wanted.as_object().into_iter().flatten();
+        let annotations: serde_json::Map<String, Value> =
+            entries.map(|(key, value)| (format!("alb.ingress.kubernetes.io/{key}"), value.clone())).collect();
+        let backend = json!({"service": {"name": "istio-ingressgateway", "port": {"number": 80}}});
+        json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
+            "metadata": {"name": "gw-ingress", "namespace": "istio-system", "annotations": annotations},
+            "spec": {"ingressClassName": "alb", "rules": [{"http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]}}]},
+        })
+    }
+}
