@@ -3,6 +3,7 @@
 mod cure;
 mod method;
 mod one;
+mod others;
 
 use async_trait::async_trait;
 use schemars::JsonSchema;
@@ -123,7 +124,11 @@ impl Stage<Shared> for RedeployStage {
         let pipeline = &ctx.shared.pipeline;
         let hosts = pipeline.routes.is_some().then_some(HostSource::FromRoutes);
         let params = pipeline.verify.clone().unwrap_or_else(|| Verify { hosts, checks: Vec::new(), timeout: ANSWER, availability: None });
-        verify::ask_all(ctx, &params).await
+        verify::ask_all(ctx, &params).await?;
+        // What the hosts have led to is cured by now.
+        let cure = Cure::new(ctx, 0);
+        ctx.record.case("workloads without a host").run(|case| cure.treat_others(case)).await;
+        Ok(())
     }
 }
 

@@ -1,8 +1,11 @@
 //! The certificate incident and everything that looks like it: the right cause, the right restart, or none.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
-use crate::support::{Run, Served, Workspace, root};
+use crate::cluster::Cluster;
+use crate::support::{Run, Served, Workspace, root, wait_until};
 
 const GATEWAY: &str = r#"
   - {age: 20m, manifest: {apiVersion: networking.istio.io/v1, kind: Gateway, metadata: {name: gateway, namespace: istio-system}, spec: {selector: {istio: ingressgateway}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*.public.domain"]}]}}}"#;
@@ -32,7 +35,11 @@ impl World {
     }
 
     fn object(self, manifest: &str) -> Self {
-        Self(format!("{}\n  - {{age: 10m, manifest: {manifest}}}", self.0))
+        self.old_object("10m", manifest)
+    }
+
+    fn old_object(self, age: &str, manifest: &str) -> Self {
+        Self(format!("{}\n  - {{age: {age}, manifest: {manifest}}}", self.0))
     }
 
     /// A key of its own at the end of the file.
@@ -185,6 +192,80 @@ fn the_memory_of_a_restart_is_in_the_cluster() {
     // Another process, another workspace's reports: it finds nothing to do.
     let again = workspace.run(&[&only[..], &["second", "--fail-on-repair"]].concat()).exits(0);
     assert!(!again.stdout.contains("repaired"), "{}", again.stdout);
+}
+
+#[test]
+fn neighbours_with_the_new_root_keep_their_pods() {
+    let mut workspace = workspace(&World::stale(), AUTO);
+    let served = Served::start(&workspace, Some("world.yaml"));
+    workspace.set(&served.env);
+    let cluster = Cluster::new(&served.env);
+    let pods = || -> BTreeMap<String, String> {
+        let of = |namespace: &'static str| cluster.pod_uids(namespace).into_iter().map(move |(name, uid)| (format!("{namespace}/{name}"), uid));
+        ["pre-prod", "prod", "istio-system"].into_iter().flat_map(of).collect()
+    };
+    let before = pods();
+    workspace.run(&["run", "-f", "pipelines/meshstep.yaml", "--only", "releases,ingress,verify"]).exits(0).says("repaired");
+    let after = pods();
+    let stale = |name: &&String| name.starts_with("prod/app1-service-");
+    for (name, uid) in before.iter().filter(|(name, _)| !stale(name)) {
+        assert_eq!(after.get(name), Some(uid), "{name} was touched");
+    }
+    assert!(before.keys().filter(stale).all(|name| !after.contains_key(name)) && after.keys().any(|name| stale(&name)), "{after:?}");
+}
+
+#[test]
+fn a_run_that_is_killed_after_the_restart_leaves_it_for_the_next_to_see() {
+    let mut workspace = workspace(&World::stale().with("times: {ready: 4s}"), AUTO);
+    let served = Served::start(&workspace, Some("world.yaml"));
+    workspace.set(&served.env);
+    let only = ["run", "-f", "pipelines/meshstep.yaml", "--only", "releases,ingress,verify", "--lock-id", "the-build", "--report-dir"];
+    let mut first = workspace.command(&[&only[..], &["first"]].concat()).stdout(std::process::Stdio::null()).spawn().expect("starts");
+    let log = workspace.path("first/run.jsonl");
+    wait_until("the restart", || std::fs::read_to_string(&log).is_ok_and(|log| log.contains("restarted, waiting for its rollout")));
+    first.kill().expect("killed");
+    first.wait().expect("reaped");
+    let cluster = Cluster::new(&served.env);
+    assert_eq!(cluster.revisions("prod", "app1-service"), 2);
+    let second = workspace.run(&[&only[..], &["second"]].concat()).exits(0);
+    assert_eq!(cluster.revisions("prod", "app1-service"), 2, "{}", second.stdout);
+    assert!(!workspace.read("second/run.jsonl").contains("\"note\":\"restarted, "), "{}", second.stdout);
+}
+
+/// A worker that serves nobody, in the words of a manifest.
+fn worker(kind: &str, strategy: &str) -> String {
+    let template = "{metadata: {labels: {app: worker}}, spec: {containers: [{name: app, image: registry.example/worker:1}]}}";
+    format!(
+        "{{apiVersion: apps/v1, kind: {kind}, metadata: {{name: worker, namespace: prod}}, spec: {{{strategy}selector: {{matchLabels: {{app: worker}}}}, template: {template}}}}}"
+    )
+}
+
+#[test]
+fn stale_workloads_without_a_host_belong_to_the_set() {
+    let internal = worker("Deployment", "");
+    let (_workspace, run) = publish(&World::stale().old_object("480h", &internal), AUTO);
+    assert_eq!(restarts(&run), ["redeploy app1-service in prod", "redeploy worker in prod"], "{}", run.stdout);
+    run.exits(0);
+
+    // One that may not be restarted is told, and keeps nobody from his cure.
+    let by_hand = worker("StatefulSet", "serviceName: a, updateStrategy: {type: OnDelete}, ");
+    let (_workspace, run) = publish(&World::stale().old_object("480h", &by_hand.replace("name: worker, n", "name: a-worker, n")), AUTO);
+    assert_eq!(restarts(&run), ["redeploy app1-service in prod"], "{}", run.stdout);
+    assert_eq!(run.case("GET app1.public.domain/")["outcome"], "repaired", "{}", run.stdout);
+    run.says("StatefulSet a-worker in prod is not restarted: its pods are only replaced when they are deleted by hand").exits(5);
+
+    // No host fails for it: `verify` leaves it alone, `redeploy` is asked for by name.
+    let mut workspace = workspace(&World::well().old_object("480h", &internal), AUTO);
+    let served = Served::start(&workspace, Some("world.yaml"));
+    workspace.set(&served.env);
+    let run = workspace.run(&["run", "-f", "pipelines/meshstep.yaml", "--only", "releases,ingress,verify"]).exits(0);
+    assert_eq!(restarts(&run), Vec::<String>::new(), "{}", run.stdout);
+    let dry = workspace.run(&["redeploy", "-f", "pipelines/meshstep.yaml", "--dry-run"]).exits(0);
+    assert_eq!(dry.case("workloads without a host")["note"], "would restart Deployment worker in prod");
+    let run = workspace.run(&["redeploy", "-f", "pipelines/meshstep.yaml"]).exits(0);
+    assert_eq!(restarts(&run), ["redeploy worker in prod"], "{}", run.stdout);
+    let again = workspace.run(&["redeploy", "-f", "pipelines/meshstep.yaml", "--fail-on-repair"]).exits(0);
+    assert_eq!(restarts(&again), Vec::<String>::new(), "{}", again.stdout);
 }
 
 #[test]

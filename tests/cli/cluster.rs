@@ -91,6 +91,24 @@ impl Cluster {
         })
     }
 
+    /// The pods of a namespace, by name, each with its uid.
+    pub(crate) fn pod_uids(&self, namespace: &str) -> BTreeMap<String, String> {
+        self.runtime.block_on(async {
+            let api = Self::api(self.client().await, "v1", "Pod", namespace);
+            let pods = api.list(&ListParams::default()).await.expect("pods").into_iter();
+            pods.filter_map(|pod| pod.metadata.name.zip(pod.metadata.uid)).collect()
+        })
+    }
+
+    /// How often the pod template of a Deployment has changed.
+    pub(crate) fn revisions(&self, namespace: &str, deployment: &str) -> usize {
+        self.runtime.block_on(async {
+            let api = Self::api(self.client().await, "apps/v1", "ReplicaSet", namespace);
+            let sets = api.list(&ListParams::default()).await.expect("sets").into_iter();
+            sets.filter(|set| set.metadata.owner_references.iter().flatten().any(|owner| owner.name == deployment)).count()
+        })
+    }
+
     /// The names of all probe pods.
     pub(crate) fn probes(&self) -> Vec<String> {
         self.runtime.block_on(async {

@@ -36,13 +36,22 @@ const ASKING: Duration = Duration::from_secs(4);
 
 /// All that is known about the trust between the gateway and the pods of a Service.
 pub async fn evidence(cluster: &Cluster, namespace: &str, service: &str) -> Evidence {
+    let (evidence, rule) = tokio::join!(around(cluster, namespace, pods_of(cluster, namespace, service)), rule(cluster, namespace, service));
+    Evidence { service: service.to_owned(), rule, ..evidence }
+}
+
+/// The same for a workload's pods, whichever Service leads to them.
+pub async fn of_workload(cluster: &Cluster, workload: &ObjectName) -> Evidence {
+    around(cluster, &workload.namespace, pods_of_workload(cluster, workload)).await
+}
+
+async fn around(cluster: &Cluster, namespace: &str, pods: impl Future<Output = Vec<Pod>>) -> Evidence {
     let namespaces = BTreeSet::from([namespace.to_owned()]);
     let gateways = async { cluster.list::<Pod>(ROOT_NAMESPACE, GATEWAY_SELECTOR).await.unwrap_or_default() };
-    let (mesh, pods, gateways, rule) =
-        tokio::join!(mesh::look(cluster, &namespaces), pods_of(cluster, namespace, service), gateways, rule(cluster, namespace, service));
+    let (mesh, pods, gateways) = tokio::join!(mesh::look(cluster, &namespaces), pods, gateways);
     let running = |pods: Vec<Pod>| pods.into_iter().filter(is_running).take(PODS).collect::<Vec<_>>();
     let (pods, gateways) = (running(pods), running(gateways));
-    let evidence = Evidence { namespace: namespace.to_owned(), service: service.to_owned(), rule, ..mesh };
+    let evidence = Evidence { namespace: namespace.to_owned(), ..mesh };
     with_pods(cluster, evidence, &pods, &gateways).await
 }
 
@@ -60,6 +69,24 @@ pub async fn survey(cluster: &Cluster, namespaces: &BTreeSet<String>) -> Result<
     let gateways: Vec<Pod> = system.into_iter().filter(|pod| is_running(pod) && is_proxied(pod)).collect();
     let mesh = mesh::look(cluster, namespaces).await;
     Ok(with_pods(cluster, mesh, &pods, &gateways).await)
+}
+
+/// What the pods of these namespaces hold that are older than the current root. Newer ones have it, or a restart would not help them.
+pub async fn survey_older(cluster: &Cluster, namespaces: &BTreeSet<String>) -> Evidence {
+    let (mesh, made, listed) =
+        tokio::join!(mesh::look(cluster, namespaces), made(cluster), join_all(namespaces.iter().map(|namespace| cluster.list::<Pod>(namespace, ""))));
+    let all = listed.into_iter().flat_map(|found| found.unwrap_or_default());
+    let older = |pod: &Pod| is_running(pod) && is_proxied(pod) && pod::started(pod).zip(made).is_some_and(|(started, made)| started < made);
+    let pods: Vec<Pod> = all.filter(older).collect();
+    with_pods(cluster, mesh, &pods, &[]).await
+}
+
+/// When the current root was made.
+async fn made(cluster: &Cluster) -> Option<Timestamp> {
+    match mesh::made(cluster).await {
+        Some(made) => Some(made),
+        None => roots_in(cluster, ROOT_NAMESPACE).await.unwrap_or_default().iter().map(|root| root.not_before).max(),
+    }
 }
 
 async fn with_pods(cluster: &Cluster, evidence: Evidence, pods: &[Pod], gateways: &[Pod]) -> Evidence {
@@ -109,10 +136,7 @@ pub async fn roots_in(cluster: &Cluster, namespace: &str) -> Result<Vec<Root>> {
 
 /// Is any running pod of these namespaces, or of the mesh's own, older than the current root? A cheap look before a survey.
 pub async fn any_older(cluster: &Cluster, namespaces: &BTreeSet<String>) -> bool {
-    let made = match mesh::made(cluster).await {
-        Some(made) => Some(made),
-        None => roots_in(cluster, ROOT_NAMESPACE).await.unwrap_or_default().iter().map(|root| root.not_before).max(),
-    };
+    let made = made(cluster).await;
     let everywhere = namespaces.iter().map(String::as_str).chain([ROOT_NAMESPACE]);
     let listed = join_all(everywhere.map(|namespace| cluster.list::<Pod>(namespace, ""))).await;
     let mut pods = listed.into_iter().flat_map(|found| found.unwrap_or_default()).filter(|pod| is_running(pod) && is_proxied(pod));
@@ -136,6 +160,18 @@ async fn pods_of(cluster: &Cluster, namespace: &str, service: &str) -> Vec<Pod> 
     if selector.is_empty() {
         return Vec::new();
     }
+    selected(cluster, namespace, selector).await
+}
+
+async fn pods_of_workload(cluster: &Cluster, workload: &ObjectName) -> Vec<Pod> {
+    let found = cluster.get_object("apps/v1", &workload.kind, &workload.namespace, &workload.name).await;
+    let Ok(Some(object)) = found else { return Vec::new() };
+    let labels = object.data.pointer("/spec/selector/matchLabels").and_then(Value::as_object).cloned().unwrap_or_default();
+    let selector = labels.into_iter().filter_map(|(key, value)| Some((key, value.as_str()?.to_owned()))).collect();
+    selected(cluster, &workload.namespace, selector).await
+}
+
+async fn selected(cluster: &Cluster, namespace: &str, selector: BTreeMap<String, String>) -> Vec<Pod> {
     let words = selector.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",");
     cluster.list::<Pod>(namespace, &words).await.unwrap_or_default()
 }

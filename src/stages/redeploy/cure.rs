@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 
 use crate::base::codes::Code;
 use crate::base::fault::{Fault, Result};
@@ -33,11 +33,18 @@ const CALLEES: usize = 10;
 /// A stale workload, with what led to it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Stale {
-    /// The Service in front of it, and its namespace: what evidence is gathered by.
+    /// The Service in front of it, and its namespace: what evidence is gathered by. Where no Service is known, by the workload's own pods.
     pub(super) service: String,
     pub(super) namespace: String,
     pub(super) gateway: bool,
-    stop: Stop,
+    pub(super) stop: Stop,
+}
+
+impl Stale {
+    /// What it is called in the file and in reports: as the Service in front of it, else by its own name.
+    pub(super) fn called<'n>(&'n self, workload: &'n ObjectName) -> &'n str {
+        if self.service.is_empty() { &workload.name } else { &self.service }
+    }
 }
 
 /// Held by a host until its first verdict is known.
@@ -55,6 +62,10 @@ pub(in crate::stages) struct Cure<'a> {
     pub(super) params: Redeploy,
     undecided: Arc<watch::Sender<usize>>,
     stale: Mutex<BTreeMap<ObjectName, Stale>>,
+    /// What no host has led to; looked for once.
+    pub(super) others: OnceCell<BTreeMap<ObjectName, Stale>>,
+    /// Stale, and not touched for a reason of their own: that says nothing about the others.
+    pub(super) spared: Mutex<BTreeSet<ObjectName>>,
     done: tokio::sync::Mutex<BTreeMap<ObjectName, Result<String>>>,
 }
 
@@ -62,7 +73,15 @@ impl<'a> Cure<'a> {
     /// `hosts`: how many first verdicts there will be.
     pub(in crate::stages) fn new(ctx: &'a Ctx<Shared>, hosts: usize) -> Self {
         let params = ctx.shared.pipeline.redeploy.clone().unwrap_or_default();
-        Self { ctx, params, undecided: Arc::new(watch::Sender::new(hosts)), stale: Mutex::default(), done: tokio::sync::Mutex::default() }
+        Self {
+            ctx,
+            params,
+            undecided: Arc::new(watch::Sender::new(hosts)),
+            stale: Mutex::default(),
+            others: OnceCell::new(),
+            spared: Mutex::default(),
+            done: tokio::sync::Mutex::default(),
+        }
     }
 
     pub(in crate::stages) fn ticket(&self) -> Ticket {
@@ -76,7 +95,7 @@ impl<'a> Cure<'a> {
         gateways.iter().any(|name| done.get(name).is_some_and(Result::is_ok))
     }
 
-    fn stale(&self) -> MutexGuard<'_, BTreeMap<ObjectName, Stale>> {
+    pub(super) fn stale(&self) -> MutexGuard<'_, BTreeMap<ObjectName, Stale>> {
         self.stale.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
@@ -99,6 +118,7 @@ impl<'a> Cure<'a> {
         let mut found = workloads.clone();
         if !gateway {
             found.extend(self.stale_callees(&cluster, &evidence, &judgement).await);
+            self.add_others(self.others(&cluster).await);
         }
         self.stale().extend(found);
         drop(ticket);
@@ -117,7 +137,7 @@ impl<'a> Cure<'a> {
             return Err(proven(judgement.cause, message, &judgement).next("redeploy the service, or set `redeploy.when: certificate-fault`"));
         }
         self.gathered(case).await;
-        self.approved(&judgement)?;
+        self.approved(&judgement.proof)?;
         let restarted = self.restart_all(&cluster, &root.key).await;
         let mut notes = Vec::new();
         for workload in workloads.keys() {
@@ -214,7 +234,7 @@ impl<'a> Cure<'a> {
     }
 
     /// Is restarting so many allowed without asking?
-    fn approved(&self, judgement: &Judgement) -> Result<()> {
+    pub(super) fn approved(&self, proof: &[String]) -> Result<()> {
         let stale: Vec<String> = self.stale().keys().map(ToString::to_string).collect();
         let why = match self.params.approve {
             Approve::Manual => "`redeploy.approve` is manual".to_owned(),
@@ -225,13 +245,13 @@ impl<'a> Cure<'a> {
         let message = format!("{} {verb} stale and not restarted: {why}", text::count(stale.len(), "workload"));
         Err(Fault::new(Code::TooManyStale, message)
             .evidence("stale workloads", stale.join("\n"))
-            .evidence("proof", judgement.proof.join("\n"))
+            .evidence("proof", proof.join("\n"))
             .next("read the list; then allow it with `redeploy: {approve: auto, max-workloads: N}` and run `meshstep redeploy`"))
     }
 
     /// Restarts what is known to be stale and was not restarted yet: a gateway first and alone, then in the order of the file's namespaces,
     /// callees before their callers. After a failure nothing more is touched.
-    async fn restart_all(&self, cluster: &Cluster, root: &KeyHash) -> BTreeMap<ObjectName, Result<String>> {
+    pub(super) async fn restart_all(&self, cluster: &Cluster, root: &KeyHash) -> BTreeMap<ObjectName, Result<String>> {
         let mut done = self.done.lock().await;
         let stale = self.stale().clone();
         let (gateways, workloads): (Vec<_>, Vec<_>) = stale.iter().partition(|(_, stale)| stale.gateway);
@@ -239,7 +259,7 @@ impl<'a> Cure<'a> {
         let ordered = gateways.into_iter().map(|(name, _)| name.clone()).chain(order::order(&stops, |namespace| self.turn(namespace)));
         for workload in ordered {
             let Some(stale) = stale.get(&workload).filter(|_| !done.contains_key(&workload)) else { continue };
-            let failed = done.iter().find_map(|(other, result)| result.is_err().then(|| other.to_string()));
+            let failed = done.iter().find_map(|(other, result)| (result.is_err() && !self.is_spared(other)).then(|| other.to_string()));
             let result = match failed {
                 Some(other) => Err(Fault::new(Code::StaleCertificate, format!("{workload} was not restarted, because {other} did not recover"))),
                 None => self.restart(cluster, &workload, stale, root).await,
@@ -269,7 +289,7 @@ impl<'a> Cure<'a> {
         let watch = availability::Watch::start(self.ctx, |host| host.service == stale.service && host.namespace == workload.namespace).await;
         let failure = Mutex::new(None);
         let builder = self.ctx.record.case(format!("redeploy {} in {}", workload.name, workload.namespace));
-        let builder = if stale.gateway { builder } else { builder.service(&stale.service) };
+        let builder = if stale.gateway { builder } else { builder.service(stale.called(workload)) };
         let restarted = builder.run(|case| async {
             let result = self.restarted(cluster, workload, stale, root, case).await;
             if let Err(fault) = &result {

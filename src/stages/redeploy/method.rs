@@ -8,13 +8,13 @@ use crate::base::names::ObjectName;
 use crate::base::secrets;
 use crate::clients::kube::Cluster;
 use crate::clients::tools::Call;
-use crate::domain::certificates::gather;
 use crate::domain::certificates::root::KeyHash;
 use crate::domain::services::image::{self, Reference};
 use crate::engine::record::Case;
 use crate::stages::Shared;
 use crate::stages::deploy;
 use crate::stages::redeploy::cure::{Cure, Stale};
+use crate::stages::redeploy::one::evidence;
 use crate::stages::redeploy::{Method, Redeploy, TeamCommand};
 
 /// What can be known of the method before anything is touched.
@@ -45,8 +45,9 @@ impl Cure<'_> {
     /// The pods are being made anew by the annotation already; the deployment goes over them with the image that they run.
     pub(super) async fn deploy_again(&self, cluster: &Cluster, workload: &ObjectName, stale: &Stale, case: &Case) -> Result<&'static str> {
         let shared = &self.ctx.shared;
-        let Some(service) = shared.pipeline.services.iter().find(|s| s.name == stale.service) else {
-            let message = format!("`redeploy.method` is deploy, and no item of `services:` deploys {}: it was only restarted", stale.service);
+        let name = stale.called(workload);
+        let Some(service) = shared.pipeline.services.iter().find(|s| s.name == name) else {
+            let message = format!("`redeploy.method` is deploy, and no item of `services:` deploys {name}: it was only restarted");
             case.warn(message);
             return Ok("restarted");
         };
@@ -58,14 +59,14 @@ impl Cure<'_> {
             case.property("image", image);
         }
         case.progress("deploying it again");
-        deploy::again(self.ctx, &stale.service, &workload.namespace, running).await?;
+        deploy::again(self.ctx, name, &workload.namespace, running).await?;
         Ok("deployed again")
     }
 
     /// The image that runs now, by its digest where the runtime tells it.
     async fn running(&self, cluster: &Cluster, workload: &ObjectName, stale: &Stale, asked: &str) -> Option<String> {
         let asked = Reference::parse(asked)?;
-        let pods = gather::evidence(cluster, &stale.namespace, &stale.service).await.pods;
+        let pods = evidence(cluster, workload, stale).await.pods;
         let oldest = pods.iter().filter(|p| p.owner.as_ref() == Some(workload)).min_by_key(|p| p.started)?;
         let pod: Pod = cluster.get(&workload.namespace, &oldest.name).await.ok()??;
         let ours = |image: &str| Reference::parse(image).is_some_and(|r| r.repository == asked.repository);
@@ -88,7 +89,7 @@ impl Cure<'_> {
             .args(args)
             .cwd(if shared.dir.as_os_str().is_empty() { ".".into() } else { shared.dir.clone() })
             .timeout(command.timeout.0)
-            .env("MESHSTEP_SERVICE", stale.service.clone())
+            .env("MESHSTEP_SERVICE", stale.called(workload).to_owned())
             .env("MESHSTEP_NAMESPACE", workload.namespace.clone())
             .env("MESHSTEP_WORKLOAD", format!("{}/{}", workload.kind.to_lowercase(), workload.name))
             .env("MESHSTEP_ROOT", root.to_string())

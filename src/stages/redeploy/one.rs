@@ -29,7 +29,7 @@ impl Cure<'_> {
     /// # Errors
     /// When something that a restart stands on is missing.
     pub(super) async fn may_restart(&self, cluster: &Cluster, workload: &ObjectName, stale: &Stale) -> Result<Evidence> {
-        let (evidence, ground) = tokio::join!(gather::evidence(cluster, &stale.namespace, &stale.service), look::ground(cluster, workload));
+        let (evidence, ground) = tokio::join!(evidence(cluster, workload, stale), look::ground(cluster, workload));
         let (ground, namespace) = (ground?, workload.namespace.as_str());
         let lack = ground::mesh_lacks(&evidence, namespace).or_else(|| ground::pods_lack(&evidence, namespace, &ground));
         if let Some(lack) = lack {
@@ -37,6 +37,7 @@ impl Cure<'_> {
         }
         match ground::workload_forbids(&ground) {
             Some(why) => {
+                self.spare(workload);
                 let fault = Fault::new(Code::StaleCertificate, format!("{workload} is not restarted: {why}"));
                 Err(fault.next("restart it by hand when it may be, then run `meshstep verify`"))
             }
@@ -80,7 +81,7 @@ impl Cure<'_> {
             Heard::Progress(reason) => case.progress(reason),
             Heard::Observed(kind, data) => case.observed(kind, &data),
         };
-        let limit = self.limit(method, &stale.service);
+        let limit = self.limit(method, stale.called(workload));
         let success = follower.finish(limit.saturating_sub(clock.elapsed()), &hear).await?;
         success.warnings.iter().for_each(|w| case.warn(w));
         // A command may only have asked somebody else, who takes his time.
@@ -108,7 +109,7 @@ impl Cure<'_> {
         case: &Case,
     ) -> Result<Evidence> {
         let look = || async {
-            let evidence = gather::evidence(cluster, &stale.namespace, &stale.service).await;
+            let evidence = evidence(cluster, workload, stale).await;
             match judged(&evidence, workload, stale, began) {
                 Ok(None) => Ok(Poll::Ready(evidence)),
                 Ok(Some(reason)) => Ok(Poll::NotYet(reason)),
@@ -121,6 +122,14 @@ impl Cure<'_> {
                 Fault::new(Code::RedeployedInVain, format!("{workload} was restarted, and {} after it", timed_out.last_reason))
             })
         })
+    }
+}
+
+pub(super) async fn evidence(cluster: &Cluster, workload: &ObjectName, stale: &Stale) -> Evidence {
+    if stale.service.is_empty() {
+        gather::of_workload(cluster, workload).await
+    } else {
+        gather::evidence(cluster, &stale.namespace, &stale.service).await
     }
 }
 
