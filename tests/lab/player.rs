@@ -302,7 +302,7 @@ impl Life {
         for variable in items(spec, "/env") {
             for (kind, word, at) in [("secret", "Secret", "secretKeyRef"), ("configmap", "ConfigMap", "configMapKeyRef")] {
                 let source = &variable["valueFrom"][at];
-                if source.is_null() {
+                if source.is_null() || source["optional"] == true {
                     continue;
                 }
                 let (name, key) = (text(source, "/name"), text(source, "/key"));

@@ -103,6 +103,7 @@ async fn command_and_events<S: Stage>(stage: &S, scenario: &Scenario, folder: &P
     let text = std::fs::read_to_string(folder.join("console")).unwrap_or_default();
     let verdict = Verdict::read(exit, &folder.join("reports"));
     problems.extend(verdict.problems(&scenario.expect, &text, took));
+    problems.extend(super::verdict::ill_formed(&folder.join("reports")));
     Ok(Played { verdict, took, problems, text })
 }
 

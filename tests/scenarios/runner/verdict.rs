@@ -7,6 +7,18 @@ use serde_json::Value;
 
 use super::scenario::Expect;
 
+/// What is wrong with the JUnit files of a reports folder; whatever happened, other programs must be able to read them.
+pub(crate) fn ill_formed(reports: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(reports).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    let files = entries.filter(|path| path.extension().is_some_and(|ending| ending == "xml"));
+    let wrong = files.filter_map(|path| {
+        let text = std::fs::read_to_string(&path).map_err(|error| error.to_string());
+        let error = text.and_then(|text| roxmltree::Document::parse(&text).map(drop).map_err(|error| error.to_string())).err()?;
+        Some(format!("{}: {error}", path.file_name().unwrap_or_default().display()))
+    });
+    wrong.collect()
+}
+
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Verdict {
