@@ -302,6 +302,22 @@ fn the_teams_own_ways_make_the_pods_anew() {
 }
 
 #[test]
+fn a_restart_is_waited_for_as_patiently_as_a_deployment() {
+    let slow = "times: {back-off: 50ms}\n\
+        pods: [{match: {namespace: prod, workload: app1-service}, then: [{after: 20ms, times: 4, state: crashed}]}]";
+    let restarted = |more: &str| {
+        let workspace = workspace(&World::stale().with(slow), AUTO);
+        let file = workspace.read("pipelines/meshstep.yaml").replacen("    timeout: 5m\n", &format!("    timeout: 5m\n{more}"), 1);
+        workspace.write("pipelines/meshstep.yaml", &file);
+        let run = workspace.run(&["run", "-f", "pipelines/meshstep.yaml", "--sandbox=world.yaml", "--only", "releases,ingress,verify"]);
+        run.case("redeploy app1-service in prod")
+    };
+    assert_eq!(restarted("")["code"], "crash_loop");
+    let case = restarted("    tolerate: {crash_loop: 9}\n");
+    assert_eq!(case["outcome"], "passed", "{case}");
+}
+
+#[test]
 fn the_table_shows_who_holds_what() {
     let workspace = workspace(&World::stale(), AUTO);
     let args = ["troubleshoot", "certificates", "-f", "pipelines/meshstep.yaml", "--sandbox=world.yaml"];

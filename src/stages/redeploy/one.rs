@@ -17,6 +17,7 @@ use crate::domain::services::rollout::policy::Policy;
 use crate::domain::services::rollout::seen::Kind;
 use crate::domain::services::watch::{Follower, Heard, Target};
 use crate::engine::record::{Case, Done};
+use crate::stages::deploy::Service;
 use crate::stages::redeploy::Method;
 use crate::stages::redeploy::cure::{Cure, Stale, in_vain};
 
@@ -64,7 +65,7 @@ impl Cure<'_> {
             case.output(&format!("before:\n{}", shown(&before, workload, stale)));
         }
         let target = Target { kind, namespace: workload.namespace.clone(), name: workload.name.clone(), place: None };
-        let follower = Follower::start(cluster, target, Policy::default()).await?;
+        let follower = Follower::start(cluster, target, self.patience(stale)).await?;
         let (began, clock) = (Timestamp::now(), Instant::now());
         let mark = if method == Method::Command { Mark::Workload } else { Mark::Template };
         let done = match restart::restart(cluster, workload, root, mark).await? {
@@ -95,7 +96,17 @@ impl Cure<'_> {
         if let (Method::Command, Some(command)) = (method, &self.params.command) {
             return command.timeout.0;
         }
-        self.ctx.shared.pipeline.services.iter().find(|s| s.name == service).map_or(ROLLOUT, |s| s.timeout.0)
+        self.service(service).map_or(ROLLOUT, |s| s.timeout.0)
+    }
+
+    /// As patient as `deploy` is with the service. A gateway is nobody's service.
+    fn patience(&self, stale: &Stale) -> Policy {
+        let service = self.service(&stale.service).filter(|_| !stale.gateway);
+        service.map(Service::policy).unwrap_or_default()
+    }
+
+    fn service(&self, name: &str) -> Option<&Service> {
+        self.ctx.shared.pipeline.services.iter().find(|service| service.name == name)
     }
 
     /// A new pod that trusts a former root, or repeats the refusal, ends everything: the next restart would do the same.
