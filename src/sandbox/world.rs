@@ -243,7 +243,7 @@ pub struct Aws {
     pub certificates: Vec<Certificate>,
     pub load_balancer: LoadBalancerOutcome,
     pub targets: TargetOutcome,
-    /// How many of the zones have a subnet tagged for load balancers.
+    /// How many of the zones have a subnet for internet-facing load balancers; all when absent.
     pub tagged_subnets: Option<usize>,
     /// How many of the zones have a subnet for internal load balancers; all when absent.
     pub internal_subnets: Option<usize>,

@@ -124,6 +124,13 @@ fn the_load_balancer_needs_subnets_in_two_zones() {
     let case = failed(&run, "subnets", "subnets_unusable", "in ap-southeast-1a only");
     assert!(case["next"].to_string().contains("aws ec2 create-tags --resources subnet-"), "{case}");
     warned(&doctor("aws: {tagged-subnets: 0}", ("", ""), &["doctor"]).exits(0), "subnets", "guesses by routes");
+
+    // An internal one has subnets of its own.
+    let internal = ("values-bi.yaml", "values-protocol.yaml");
+    let run = doctor("aws: {internal-subnets: 1}", internal, &["doctor"]).exits(4);
+    let case = failed(&run, "subnets", "subnets_unusable", "in ap-southeast-1a only");
+    assert!(case["next"].to_string().contains("kubernetes.io/role/internal-elb"), "{case}");
+    assert_eq!(doctor("aws: {tagged-subnets: 1}", internal, &["doctor"]).exits(0).case("subnets")["outcome"], "passed");
 }
 
 #[test]

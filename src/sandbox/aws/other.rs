@@ -81,9 +81,8 @@ pub(super) fn answer_ec2(account: &Account, op: &str, params: &Params) -> Option
             let here = vpcs.is_empty() || vpcs.contains(&state.vpc);
             let found = state.subnets.iter().filter(|s| here && (asked.is_empty() || asked.contains(&s.id)));
             let item = |s: &super::state::Subnet| {
-                // one set of subnets for both kinds of load balancers
-                let roles = ["kubernetes.io/role/elb", "kubernetes.io/role/internal-elb"].map(|role| (role.to_owned(), "1".to_owned()));
-                let tags = if s.tagged { Tags::from(roles) } else { Tags::new() };
+                let roles = [("kubernetes.io/role/elb", s.tagged), ("kubernetes.io/role/internal-elb", s.internal)];
+                let tags: Tags = roles.into_iter().filter(|(_, has)| *has).map(|(role, _)| (role.to_owned(), "1".to_owned())).collect();
                 text("subnetId", &s.id)
                     + &text("state", "available")
                     + &text("vpcId", &state.vpc)

@@ -24,7 +24,10 @@ pub(crate) struct State {
 pub(crate) struct Subnet {
     pub id: String,
     pub zone: String,
+    /// For internet-facing load balancers.
     pub tagged: bool,
+    /// For internal ones.
+    pub internal: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -154,9 +157,10 @@ impl State {
     pub(crate) fn new(world: &World) -> Self {
         let region = world.cluster.region.clone();
         let tagged = world.aws.tagged_subnets.unwrap_or(usize::MAX);
+        let internal = world.aws.internal_subnets.unwrap_or(usize::MAX);
         let subnets = world.cluster.zones.iter().enumerate().map(|(i, zone)| {
             let zone = format!("{region}{zone}");
-            Subnet { id: subnet_id(&zone), zone, tagged: i < tagged }
+            Subnet { id: subnet_id(&zone), zone, tagged: i < tagged, internal: i < internal }
         });
         Self {
             vpc: format!("vpc-{}", &digest(&world.cluster.name)[..17]),

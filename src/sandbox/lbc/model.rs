@@ -157,7 +157,7 @@ fn subnets(sim: &Sim, wanted: Option<&str>, scheme: &str) -> Result<Vec<Subnet>,
             }
             state.subnets.iter().filter(|subnet| ids.contains(&subnet.id.as_str())).cloned().collect()
         }
-        None if scheme == "internal" => state.subnets.iter().take(sim.world.aws.internal_subnets.unwrap_or(usize::MAX)).cloned().collect(),
+        None if scheme == "internal" => state.subnets.iter().filter(|subnet| subnet.internal).cloned().collect(),
         None => state.subnets.iter().filter(|subnet| subnet.tagged).cloned().collect(),
     };
     if chosen.is_empty() {
