@@ -386,6 +386,9 @@ pub struct CacertFlag {
 pub struct VerifyArgs {
     #[command(flatten)]
     pub stage: StageArgs,
+    /// Ask from this agent, or from a short-lived pod inside the cluster [default: as the file says, else agent]
+    #[arg(long, value_enum, value_name = "WHERE", conflicts_with = "address")]
+    pub from: Option<FromArg>,
     /// Ask only the kth of n equal shares of the checks
     #[arg(long, value_name = "K/N", value_parser = shard)]
     pub shard: Option<crate::stages::Shard>,
@@ -415,6 +418,21 @@ pub struct DirectArgs {
     /// The status that is right
     #[arg(long, value_name = "CODE", requires = "address", value_parser = clap::value_parser!(u16).range(100..600), help_heading = "Without a pipeline file")]
     pub status: Option<u16>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FromArg {
+    Agent,
+    Cluster,
+}
+
+impl From<FromArg> for crate::stages::verify::AskedFrom {
+    fn from(arg: FromArg) -> Self {
+        match arg {
+            FromArg::Agent => Self::Agent,
+            FromArg::Cluster => Self::Cluster,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

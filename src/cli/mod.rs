@@ -88,7 +88,8 @@ fn dispatch(command: Command) -> Result<u8> {
         Command::Ingress(stage) => Ok(Job::new(vec!["ingress"], stage, Options::default()).run(environment)),
         Command::Verify(verify) if verify.direct.address.is_some() => direct::run(verify, &environment),
         Command::Verify(verify) => {
-            let options = Options { cacert: verify.cacert.cacert, shard: verify.shard, ..Options::default() };
+            let options =
+                Options { cacert: verify.cacert.cacert, shard: verify.shard, asked_from: verify.from.map(Into::into), ..Options::default() };
             Ok(Job::new(vec!["verify"], verify.stage, options).locked(verify.lock).fail_on_repair(&verify.repair).run(environment))
         }
         Command::Redeploy(redeploy) => {

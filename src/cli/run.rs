@@ -99,7 +99,7 @@ async fn run(job: Job, mut environment: Environment) -> u8 {
     };
     record.emit(started(&environment, &run_id, &pipeline, &label, &stages, args.dry_run));
     let first = record.for_stage(stages[0]);
-    let loaded = match loaded {
+    let mut loaded = match loaded {
         Ok(loaded) => loaded,
         Err(findings) => return setup_failed(&record, stages[0], finding::fault(Code::FileInvalid, &findings)),
     };
@@ -128,6 +128,9 @@ async fn run(job: Job, mut environment: Environment) -> u8 {
         Err(fault) => return setup_failed(&record, stages[0], fault),
     };
     options.stages.clone_from(&stages);
+    if let (Some(from), Some(verify)) = (options.asked_from, &mut loaded.pipeline.verify) {
+        verify.from = from;
+    }
     options.cacert = options.cacert.or_else(|| environment.get("MESHSTEP_CACERT").map(PathBuf::from));
     let tools = Tools::new(environment.settings(), cancel);
     let http = match Http::new(tools.settings()) {

@@ -9,6 +9,7 @@ pub mod init;
 pub mod lock;
 pub mod mesh;
 pub mod prerequisites;
+pub mod probe;
 pub mod releases;
 pub mod replay;
 pub mod routes;

@@ -13,7 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use super::api::{Fault, Faults, Log, LogLine, LogRequest, Options, Seen, Server};
 use super::aws::{Account, Endpoint};
 use super::pki::Authority;
-use super::sim::Sim;
+use super::sim::{Shown, Sim};
 use super::store::meta::{self, suffix};
 use super::store::{Status, Store, User};
 use super::world::{self, ApiFault, AwsFault, World};
@@ -113,6 +113,9 @@ pub async fn start_with_tool(world_yaml: &str, dir: &Path, program: &Path) -> Re
     let names: Vec<&str> = world.aws.certificates.iter().flat_map(|c| &c.domains).map(String::as_str).collect();
     let days = world.aws.certificates.iter().filter_map(|certificate| certificate.days).min();
     let tls = authority.server_for(&names, &["h2", "http/1.1"], days)?;
+    let shown = Shown { authority: authority.pem().to_owned(), names: names.iter().map(|name| (*name).to_owned()).collect(), days };
+    // nobody set it before
+    let _ = sim.shown.set(shown);
     let (ports, listeners) = gateway::serve(&sim, TlsAcceptor::from(Arc::new(tls)))?;
     tasks.extend(listeners);
     let tls = authority.server(&outside::HOSTS, &["http/1.1"])?;

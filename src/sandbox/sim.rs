@@ -1,7 +1,7 @@
 //! What all simulated parts share: the store, the account, the world, the clock.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::aws::Account;
@@ -10,7 +10,15 @@ use super::istio::Mesh;
 use super::kubelet::Kubelet;
 use super::lbc::Controller;
 use super::store::{Store, meta};
-use super::world::{Time, World};
+use super::world::{Time, World, wild};
+
+/// What the load balancer shows to those who ask over TLS.
+pub(super) struct Shown {
+    pub authority: String,
+    pub names: Vec<String>,
+    /// For how many days it is valid still.
+    pub days: Option<i64>,
+}
 
 /// One sandbox from the inside. The locks are held briefly and never across an await.
 pub(super) struct Sim {
@@ -22,6 +30,8 @@ pub(super) struct Sim {
     back: AtomicI64,
     /// No EKS token stands for anybody.
     pub refuse_tokens: AtomicBool,
+    /// The authority of the load balancer's certificate, and the names it is for.
+    pub shown: OnceLock<Shown>,
     kubelet: Mutex<Kubelet>,
     mesh: Mutex<Mesh>,
     lbc: Mutex<Controller>,
@@ -42,12 +52,26 @@ impl Sim {
             began: Instant::now(),
             back: AtomicI64::new(0),
             refuse_tokens: AtomicBool::new(false),
+            shown: OnceLock::new(),
             kubelet: Mutex::default(),
             mesh: Mutex::default(),
             lbc: Mutex::default(),
             memory: Mutex::default(),
             pace: Mutex::default(),
         }
+    }
+
+    /// Why a client that trusts these certificates refuses the load balancer's, in OpenSSL's words; an image's own know nothing of it.
+    pub(super) fn distrust(&self, host: &str, trusted: Option<&str>) -> Option<String> {
+        let shown = self.shown.get()?;
+        if !trusted.is_some_and(|pem| pem.contains(shown.authority.trim())) {
+            return Some("SSL certificate problem: unable to get local issuer certificate".to_owned());
+        }
+        if shown.days.is_some_and(|days| days < 0) {
+            return Some("SSL certificate problem: certificate has expired".to_owned());
+        }
+        let fits = shown.names.iter().any(|name| wild(name, host));
+        (!fits).then(|| format!("SSL: no alternative certificate subject name matches target host name '{host}'"))
     }
 
     pub(super) fn kubelet(&self) -> MutexGuard<'_, Kubelet> {

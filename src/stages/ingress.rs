@@ -28,6 +28,7 @@ use crate::domain::ingress::look::{Look, Told};
 use crate::domain::ingress::targets::{self, Target};
 use crate::domain::ingress::{Link, accepted, answer, balancer, binding};
 use crate::domain::routes::PublicHost;
+use crate::domain::verify::reach::{Tried, unreached};
 use crate::domain::verify::retry;
 use crate::engine::record::{Case, Done};
 use crate::engine::{Ctx, Readiness, Stage};
@@ -105,6 +106,9 @@ impl Stage<Shared> for IngressStage {
     }
 }
 
+/// How long a load balancer may be silent before it is taken for one that does not answer here.
+const SILENCE: Duration = Duration::from_secs(10);
+
 const LINKS: [&str; 7] = ["ingress accepted", "hostname", "load balancer active", "target group binding", "targets healthy", "dns", "first answer"];
 
 /// AWS, or why it is not asked.
@@ -161,7 +165,10 @@ impl Chain<'_> {
         }
         self.case(5, |case| self.dns(case, &hostname)).await.ok_or(5_usize)?;
         let schemes = schemes(&account, balancer.as_ref()).await;
-        self.case(6, |case| self.first_answer(case, &hostname, &schemes)).await.ok_or(6_usize)
+        let scheme = balancer.as_ref().map(|balancer| balancer.scheme.as_str());
+        // It is the last link: nothing needs what it finds.
+        self.case(6, |case| self.first_answer(case, &hostname, scheme, &schemes)).await;
+        Ok(())
     }
 
     async fn case<T, F, Fut>(&self, link: usize, work: F) -> Option<T>
@@ -340,7 +347,7 @@ impl Chain<'_> {
     }
 
     /// Asks through the load balancer, over HTTP first, until Envoy answers.
-    async fn first_answer(&self, case: Case, hostname: &str, schemes: &[verify::Scheme]) -> Result<Done<()>> {
+    async fn first_answer(&self, case: Case, hostname: &str, scheme: Option<&str>, schemes: &[verify::Scheme]) -> Result<Done<()>> {
         let (start, case, pace) = (Instant::now(), &case, &Pace::default());
         let filters = &self.ctx.shared.filters;
         let chosen = |h: &PublicHost| filters.service(&h.service) && filters.namespace(&h.namespace) && filters.host(&h.host);
@@ -354,7 +361,7 @@ impl Chain<'_> {
                 case,
                 || pace.sleep(),
                 || async move {
-                    let mut reason = String::new();
+                    let (mut reason, mut tried) = (String::new(), Vec::new());
                     for &scheme in schemes {
                         match verify::once(&self.ctx.shared, scheme, host, "/", hostname).await {
                             Ok(reply) => {
@@ -362,18 +369,34 @@ impl Chain<'_> {
                                 let link = answer::first(&reply, waited, nameless);
                                 self.record(case, Look::FirstAnswer { reply: reply.essence(), waited_ms: in_ms(waited), nameless });
                                 match poll(case, link)? {
-                                    Poll::Ready(said) => return Ok(Poll::Ready(said)),
+                                    Poll::Ready(said) => return Ok(Poll::Ready(Ok(said))),
                                     Poll::NotYet(why) => reason = why,
                                 }
                             }
-                            Err(error) => reason = error.to_string(),
+                            Err(error) => {
+                                reason = error.to_string();
+                                tried.push(Tried::of(Some(&error)));
+                            }
+                        }
+                    }
+                    // Nobody heard anything: that says nothing about a load balancer that does not answer here at all.
+                    if tried.len() == schemes.len()
+                        && start.elapsed() >= SILENCE
+                        && let Ok(addresses) = self.ctx.shared.http.resolve(hostname).await
+                    {
+                        let all: Vec<_> = addresses.iter().flat_map(|ip| tried.iter().map(|tried| (*ip, *tried))).collect();
+                        if let Some(unreached) = unreached(scheme, hostname, &all) {
+                            return Ok(Poll::Ready(Err(unreached)));
                         }
                     }
                     Ok(Poll::NotYet(reason))
                 },
             )
             .await?;
-        Ok(Done::unchanged((), said))
+        Ok(match said {
+            Ok(said) => Done::unchanged((), said),
+            Err(unreached) => Done::Skipped(unreached),
+        })
     }
 
     /// Records a look whose verdict differs from the one before.

@@ -13,6 +13,7 @@ pub mod ingress;
 pub mod lock;
 pub mod mesh;
 mod namespaces;
+mod probe;
 pub mod redeploy;
 pub mod releases;
 pub mod rights;

@@ -14,7 +14,7 @@ use crate::domain::certificates::Judgement;
 use crate::domain::verify::Reply;
 use crate::engine::{Ctx, Readiness, Stage};
 pub(super) use crate::stages::redeploy::cure::{Cure, Ticket};
-use crate::stages::verify::{self, HostSource, Verify};
+use crate::stages::verify::{self, AskedFrom, HostSource, Verify};
 use crate::stages::{Seconds, Shared};
 
 /// How long a host may take to answer when the file has no `verify:`.
@@ -123,7 +123,8 @@ impl Stage<Shared> for RedeployStage {
     async fn apply(&self, ctx: &Ctx<Shared>) -> Result<()> {
         let pipeline = &ctx.shared.pipeline;
         let hosts = pipeline.routes.is_some().then_some(HostSource::FromRoutes);
-        let params = pipeline.verify.clone().unwrap_or_else(|| Verify { hosts, checks: Vec::new(), timeout: ANSWER, availability: None });
+        let from = AskedFrom::default();
+        let params = pipeline.verify.clone().unwrap_or_else(|| Verify { hosts, checks: Vec::new(), from, timeout: ANSWER, availability: None });
         verify::ask_all(ctx, &params).await?;
         // What the hosts have led to is cured by now.
         let cure = Cure::new(ctx, 0);

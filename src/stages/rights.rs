@@ -8,6 +8,8 @@ use crate::domain::mesh::decide::MEMORY;
 use crate::domain::mesh::ready::GATEWAY;
 pub use crate::stages::Filters;
 use crate::stages::deploy::Service;
+use crate::stages::verify::AskedFrom;
+use crate::stages::verify::inside::home;
 use crate::stages::{Pipeline, connect};
 
 const ISTIO: &str = "istio-system";
@@ -38,6 +40,9 @@ const PRUNED: [&str; 14] = [
     "list envoyfilters.networking.istio.io",
     "list validatingwebhookconfigurations.admissionregistration.k8s.io",
 ];
+
+/// What a probe pod takes: applied, followed, removed, and found when a killed run left it.
+const PROBE: [&str; 6] = ["get pods", "list pods", "watch pods", "create pods", "patch pods", "delete pods"];
 
 const NAMESPACES: &str = "namespaces";
 const CONFIG_MAPS: &str = "configmaps";
@@ -95,7 +100,10 @@ pub fn needed(stage: &str, pipeline: &Pipeline, filters: &Filters) -> Vec<Right>
         "deploy" => deploy(pipeline, filters, &mut rights),
         "releases" => releases(pipeline, &mut rights),
         "ingress" => ingress(pipeline, &mut rights),
-        "verify" if pipeline.verify.is_some() => evidence(pipeline, filters, &mut rights),
+        "verify" if pipeline.verify.is_some() => {
+            evidence(pipeline, filters, &mut rights);
+            inside(pipeline, &mut rights);
+        }
         "certificates" => evidence(pipeline, filters, &mut rights),
         "troubleshoot" => {
             evidence(pipeline, filters, &mut rights);
@@ -104,6 +112,7 @@ pub fn needed(stage: &str, pipeline: &Pipeline, filters: &Filters) -> Vec<Right>
         "cleanup" => cleanup(pipeline, &mut rights),
         "redeploy" if pipeline.redeploy.is_some() => {
             evidence(pipeline, filters, &mut rights);
+            inside(pipeline, &mut rights);
             restart(pipeline, filters, &mut rights);
         }
         _ => {}
@@ -342,7 +351,16 @@ fn probes(pipeline: &Pipeline, filters: &Filters, rights: &mut BTreeSet<Right>) 
     add(rights, &["list nodes", "list peerauthentications.security.istio.io"], "");
     add(rights, &["get services"], ISTIO);
     for (_, (namespace, _)) in placed(pipeline, filters) {
-        add(rights, &["get pods", "list pods", "watch pods", "create pods", "patch pods", "delete pods", "get services"], namespace);
+        add(rights, &PROBE, namespace);
+        add(rights, &["get services"], namespace);
+    }
+}
+
+/// Hosts asked `from: cluster`: the probe pods of `verify`, and what a pod without a sidecar may not ask. All of it is among [`probes`].
+fn inside(pipeline: &Pipeline, rights: &mut BTreeSet<Right>) {
+    if pipeline.verify.as_ref().is_some_and(|verify| verify.from == AskedFrom::Cluster) {
+        add(rights, &["list peerauthentications.security.istio.io"], "");
+        add(rights, &PROBE, home(pipeline));
     }
 }
 
@@ -437,6 +455,20 @@ mod tests {
         let helps: Vec<String> = foreseeing(&pipeline, &all).iter().map(ToString::to_string).collect();
         assert!(helps.contains(&"create pods in prod".to_owned()) && helps.contains(&"list nodes in all namespaces".to_owned()), "{helps:?}");
         assert!(!told("deploy", &all).iter().any(|right| helps.contains(right)));
+    }
+
+    #[test]
+    fn to_ask_from_inside_takes_nothing_that_troubleshoot_does_not_have() {
+        let (all, mut from_agent) = (Filters::default(), pipeline());
+        from_agent.verify = serde_json::from_value(json!({"hosts": "from-routes"})).ok();
+        let mut from_cluster = from_agent.clone();
+        from_cluster.verify = serde_json::from_value(json!({"hosts": "from-routes", "from": "cluster"})).ok();
+        let held: BTreeSet<Right> = needed("verify", &from_agent, &all).into_iter().collect();
+        let more: BTreeSet<Right> = needed("verify", &from_cluster, &all).into_iter().filter(|right| !held.contains(right)).collect();
+        let told: Vec<String> = more.iter().map(ToString::to_string).collect();
+        assert!(told.contains(&"create pods in pre-prod".to_owned()) && told.contains(&"delete pods in pre-prod".to_owned()), "{told:?}");
+        assert!(!told.iter().any(|right| right.ends_with("in prod")), "{told:?}");
+        assert!(more.is_subset(&group("troubleshoot", &from_cluster)), "{told:?}");
     }
 
     #[test]

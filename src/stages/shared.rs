@@ -11,6 +11,7 @@ use crate::clients::http::Http;
 use crate::clients::kube::Cluster;
 use crate::clients::tools::Tools;
 use crate::stages::releases::manage::Task;
+use crate::stages::verify::AskedFrom;
 use crate::stages::{Filters, Pipeline, connect, lock};
 
 /// What was allowed or asked for by a flag of its own.
@@ -24,6 +25,8 @@ pub struct Options {
     pub write_kubeconfig: bool,
     /// What the stage `releases` does.
     pub releases_task: Task,
+    /// Where `verify` asks from, in the place of what the file says.
+    pub asked_from: Option<AskedFrom>,
     /// The share of the checks that this run asks.
     pub shard: Option<Shard>,
     /// Deploy without asking first whether it would fail.

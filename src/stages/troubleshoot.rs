@@ -1,8 +1,8 @@
 //! Stage `troubleshoot`: the runbook's probes, as short-lived pods, and one conclusion for each host. Beside those pods it only reads.
 
 mod gather;
-mod probe;
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
@@ -18,7 +18,7 @@ use crate::domain::routes::PublicHost;
 use crate::domain::troubleshoot::{Conclusion, Facts, Place, Said, conclude};
 use crate::engine::record::{Case, Done};
 use crate::engine::{Ctx, Readiness, Stage};
-use crate::stages::{Seconds, Shared, verify};
+use crate::stages::{Seconds, Shared, probe, verify};
 
 /// Probe pods at once.
 const AT_ONCE: usize = 4;
@@ -78,7 +78,7 @@ impl Stage<Shared> for TroubleshootStage {
         let cluster = shared.cluster().await?;
         let around = Around::look(shared, &cluster).await?;
         let young = Mutex::new(Vec::new());
-        probe::sweep(ctx, &cluster, &hosts, &young).await;
+        probe::sweep(ctx, &cluster, &namespaces(&hosts), &young).await;
         futures::stream::iter(&hosts)
             .for_each_concurrent(AT_ONCE, |host| {
                 let (around, params, cluster) = (&around, &params, &cluster);
@@ -94,7 +94,7 @@ impl Stage<Shared> for TroubleshootStage {
 
     async fn undo(&self, ctx: &Ctx<Shared>) -> Result<()> {
         let cluster = ctx.shared.cluster().await?;
-        probe::sweep(ctx, &cluster, &hosts(&ctx.shared)?, &Mutex::default()).await;
+        probe::sweep(ctx, &cluster, &namespaces(&hosts(&ctx.shared)?), &Mutex::default()).await;
         Ok(())
     }
 }
@@ -104,6 +104,10 @@ fn hosts(shared: &Shared) -> Result<Vec<PublicHost>> {
     let filters = &shared.filters;
     let wanted = |h: &PublicHost| !h.is_wildcard() && filters.service(&h.service) && filters.namespace(&h.namespace) && filters.host(&h.host);
     Ok(verify::public_hosts(shared)?.into_iter().filter(wanted).collect())
+}
+
+fn namespaces(hosts: &[PublicHost]) -> BTreeSet<String> {
+    hosts.iter().map(|host| host.namespace.clone()).collect()
 }
 
 fn path(host: &PublicHost) -> &str {

@@ -7,6 +7,7 @@ mod cluster;
 mod doctor;
 mod filters;
 mod init;
+mod inside;
 mod line;
 mod rights;
 mod support;

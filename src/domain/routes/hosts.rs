@@ -29,11 +29,20 @@ impl PublicHost {
 
 /// Every host outside the cluster's own names, in the order of the file.
 pub fn public_hosts(entries: &[Listed]) -> Vec<PublicHost> {
-    let mut public = Vec::new();
+    hosts(entries, |host| !is_cluster_host(host))
+}
+
+/// The names that only the cluster knows.
+pub fn cluster_hosts(entries: &[Listed]) -> Vec<PublicHost> {
+    hosts(entries, is_cluster_host)
+}
+
+fn hosts(entries: &[Listed], wanted: impl Fn(&str) -> bool) -> Vec<PublicHost> {
+    let mut found = Vec::new();
     for listed in entries {
         for (n, namespace) in listed.entry.namespaces.iter().enumerate() {
-            for (h, host) in namespace.hosts.iter().enumerate().filter(|(_, host)| !is_cluster_host(host)) {
-                public.push(PublicHost {
+            for (h, host) in namespace.hosts.iter().enumerate().filter(|(_, host)| wanted(host)) {
+                found.push(PublicHost {
                     host: host.clone(),
                     prefixes: listed.entry.effective_prefixes().into_iter().map(str::to_owned).collect(),
                     service: listed.entry.name.clone(),
@@ -44,7 +53,7 @@ pub fn public_hosts(entries: &[Listed]) -> Vec<PublicHost> {
             }
         }
     }
-    public
+    found
 }
 
 #[cfg(test)]
@@ -55,7 +64,10 @@ mod tests {
     #[test]
     fn public_hosts_come_with_prefixes_service_and_place() {
         let text = "virtualServices:\n  - virtualName: app1-virtual-svc\n    name: app1-service\n    port: 8000\n    namespaces:\n      - name: prod\n        hosts:\n          - app1.public.domain\n          - app1-service.prod.svc.cluster.local\n          - \"*.wild.domain\"\n    prefixes: [/api, /]\n";
-        let public = public_hosts(&list(text, "values.yaml", None).expect("entries"));
+        let entries = list(text, "values.yaml", None).expect("entries");
+        let inside: Vec<String> = cluster_hosts(&entries).into_iter().map(|host| host.host).collect();
+        assert_eq!(inside, ["app1-service.prod.svc.cluster.local"]);
+        let public = public_hosts(&entries);
         assert_eq!(public.len(), 2);
         assert_eq!(
             public[0],

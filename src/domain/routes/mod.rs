@@ -14,7 +14,7 @@ use crate::base::place::{Place, Places};
 
 pub use document::{Document, document, list};
 pub use edit::{Edited, Effect, diff, remove, upsert};
-pub use hosts::{PublicHost, public_hosts};
+pub use hosts::{PublicHost, cluster_hosts, public_hosts};
 
 /// The list's key where a file has none yet.
 pub const DEFAULT_LIST_KEY: &str = "virtualServices";

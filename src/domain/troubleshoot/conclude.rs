@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::codes::Code;
 use crate::domain::troubleshoot::endpoints::Behind;
-use crate::domain::troubleshoot::probe::Said;
+use crate::domain::troubleshoot::said::Said;
 use crate::domain::verify::{Origin, Reply, TlsReason, origin};
 
 /// Where a fault lies.

@@ -1,10 +1,9 @@
-//! The runbook's probes from inside the cluster: what a probe pod asks, what its answers mean, and where the fault then lies.
+//! What the answers of the runbook's probes from inside the cluster mean, and where the fault then lies.
 
 pub mod conclude;
 pub mod endpoints;
 pub mod mtls;
-pub mod pod;
-pub mod probe;
+pub mod said;
 
 pub use conclude::{Conclusion, Facts, Place, conclude};
-pub use probe::{Request, Said};
+pub use said::Said;

@@ -4,6 +4,15 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::base::fault::Result;
+use crate::clients::kube::Cluster;
+
+/// All policies of the cluster; none where Istio is not installed.
+pub async fn policies(cluster: &Cluster) -> Result<Vec<Value>> {
+    let found = cluster.list_objects("security.istio.io/v1", "PeerAuthentication", "", "").await?;
+    Ok(found.iter().map(|policy| serde_json::to_value(policy).unwrap_or_default()).collect())
+}
+
 /// The policy that makes a port refuse plain connections; `None`: it takes them.
 pub fn strict(policies: &[Value], root: &str, namespace: &str, labels: &BTreeMap<String, String>, port: u16) -> Option<String> {
     let mode = |policy: &Value, pointer: &str| policy.pointer(pointer).and_then(Value::as_str).filter(|mode| *mode != "UNSET").map(str::to_owned);

@@ -153,6 +153,11 @@ pub fn origin(reply: &Reply) -> Origin {
     }
 }
 
+/// Says who answered where no gateway is between: the service's own sidecar, or the service.
+pub fn own_origin(reply: &Reply) -> Origin {
+    if reply.status == 503 && upstream_reason(reply.body.trim()).is_some() { Origin::Sidecar } else { Origin::Service }
+}
+
 /// The reason in Envoy's local reply: `connection failure`, `remote connection failure`, `connection termination`, `overflow`…
 fn upstream_reason(body: &str) -> Option<String> {
     let rest = body.strip_prefix("upstream connect error or disconnect/reset before headers")?;

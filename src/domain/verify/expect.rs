@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::codes::Code;
 use crate::base::fault::Fault;
 use crate::base::text;
-use crate::domain::verify::answer::{Origin, Reply, origin};
+use crate::domain::verify::answer::{Origin, Reply, origin, own_origin};
 use crate::domain::verify::want::{More, Statuses};
 
 /// What is right. Nothing set: the service itself must answer, with 2xx, 3xx, 401 or 403.
@@ -45,7 +45,15 @@ pub enum Verdict {
 /// Judges an answer. A redirect that was not asked for is followed when the load balancer or the gateway made it; one of the
 /// service's own is its answer.
 pub fn judge(expect: &Expect, reply: &Reply) -> Verdict {
-    let origin = origin(reply);
+    judge_of(expect, reply, origin(reply))
+}
+
+/// Judges the answer of a Service that was asked by its own name in the cluster.
+pub fn judge_own(expect: &Expect, reply: &Reply) -> Verdict {
+    judge_of(expect, reply, own_origin(reply))
+}
+
+fn judge_of(expect: &Expect, reply: &Reply, origin: Origin) -> Verdict {
     // A redirect whose target is stated is an answer, whoever gives it.
     let is_answer = expect.status.as_ref().is_some_and(|status| status.has(reply.status)) || expect.more.redirect_to.is_some();
     if !is_answer {
@@ -163,6 +171,25 @@ mod tests {
                 Verdict::Wrong { fault, .. } => fault.code.info().name,
             };
             assert_eq!(found, verdict, "{expect:?} {reply:?}");
+        }
+    }
+
+    #[test]
+    fn without_a_gateway_between_every_answer_is_the_services() {
+        let none = Expect::default();
+        let plain = |status, body: &str| Reply { status, body: body.to_owned(), ..Reply::default() };
+        for (reply, verdict) in [
+            (plain(200, "hi"), "right"),
+            (plain(503, "busy"), "http_status"),
+            (gateway(302, "", Some("/login")), "right"),
+            (gateway(503, "upstream connect error or disconnect/reset before headers. reset reason: connection failure", None), "upstream_failed"),
+        ] {
+            let found = match judge_own(&none, &reply) {
+                Verdict::Right { .. } => "right",
+                Verdict::Follow { .. } => "follow",
+                Verdict::Wrong { fault, .. } => fault.code.info().name,
+            };
+            assert_eq!(found, verdict, "{reply:?}");
         }
     }
 

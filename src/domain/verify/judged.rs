@@ -7,7 +7,7 @@ use crate::base::codes::Code;
 use crate::base::fault::Fault;
 use crate::clients::http::{NetError, Scheme};
 use crate::domain::verify::answer::{Origin, Reply, origin};
-use crate::domain::verify::expect::{Expect, Verdict, described, judge};
+use crate::domain::verify::expect::{Expect, Verdict, described, judge, judge_own};
 use crate::domain::verify::want::Session;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +17,9 @@ pub struct Asked {
     pub scheme: Scheme,
     pub host: String,
     pub path: String,
+    /// The Service's port, where it was asked by its own name in the cluster: no gateway is between.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
     /// The address that was asked, where there are several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
@@ -69,7 +72,8 @@ impl Asked {
     pub fn title(&self) -> String {
         let scheme = if self.scheme == Scheme::Https { "https://" } else { "" };
         let at = self.address.as_ref().map(|address| format!(" at {address}")).unwrap_or_default();
-        format!("GET {scheme}{}{}{at}", self.host, self.path)
+        let port = self.port.map(|port| format!(":{port}")).unwrap_or_default();
+        format!("GET {scheme}{}{port}{}{at}", self.host, self.path)
     }
 
     /// The whole verdict: the answer against the expectation, then what else is wanted.
@@ -78,7 +82,7 @@ impl Asked {
             Answer::Reply { reply, session } => (reply, session.as_ref()),
             Answer::Error(error) => return Verdict::Wrong { origin: Origin::Other, fault: Box::new(error.fault()) },
         };
-        let verdict = judge(&self.expect, reply);
+        let verdict = if self.port.is_some() { judge_own(&self.expect, reply) } else { judge(&self.expect, reply) };
         let Verdict::Right { .. } = verdict else { return verdict };
         match self.expect.more.unmet(reply, session, self.at) {
             None => verdict,

@@ -4,7 +4,9 @@ pub mod answer;
 pub mod availability;
 pub mod curl;
 pub mod expect;
+pub mod inside;
 pub mod judged;
+pub mod reach;
 pub mod retry;
 pub mod want;
 

@@ -31,6 +31,32 @@ pub(super) fn answer(sim: &Sim, port: u16, ask: &Ask) -> Option<Reply> {
     })
 }
 
+/// What is behind a name, asked from inside the VPC.
+pub(in crate::sandbox) enum Door {
+    Open(Reply),
+    /// A load balancer without a listener on that port.
+    Closed,
+    /// A load balancer that is not in the DNS.
+    Unnamed,
+    /// No load balancer's name.
+    Another,
+}
+
+/// A request to a load balancer by its name.
+pub(in crate::sandbox) fn by_name(sim: &Sim, name: &str, port: u16, ask: &Ask) -> Door {
+    let told = sim.world.dns.names.iter().find(|(pattern, _)| wild(pattern, name)).map(|(_, addresses)| !addresses.is_empty());
+    let named = {
+        let state = sim.aws.state();
+        let known = state.load_balancers.iter().find(|lb| lb.dns_name.eq_ignore_ascii_case(name));
+        known.map(|lb| lb.serves(&sim.world) && told.unwrap_or_else(|| lb.named(&sim.world)))
+    };
+    match named {
+        None => Door::Another,
+        Some(false) => Door::Unnamed,
+        Some(true) => answer(sim, port, ask).map_or(Door::Closed, Door::Open),
+    }
+}
+
 /// The listener on a port of a load balancer that serves now.
 pub(super) fn listener(sim: &Sim, port: u16) -> Option<Listener> {
     let state = sim.aws.state();

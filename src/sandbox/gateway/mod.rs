@@ -11,6 +11,7 @@ mod upstream;
 
 use serde_json::Value;
 
+pub(super) use alb::{Door, by_name as balancer_request};
 pub(super) use app::{Refused, Reply};
 pub(super) use forward::forward;
 pub(super) use listen::serve;

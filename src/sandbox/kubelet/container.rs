@@ -270,7 +270,7 @@ impl Container {
         self.log.write(sim.now(), lines);
         let since = sim.now();
         if self.steps.is_empty()
-            && let Some(ran) = curl::run(sim, &self.spec)
+            && let Some(ran) = curl::run(sim, pod, &self.spec)
         {
             let state = if ran.code == 0 { PodState::Completed } else { PodState::Crashed };
             self.steps = vec![PodStep { after: Time(ran.took), state, exit_code: Some(ran.code), log: ran.lines, ..PodStep::default() }];

@@ -4,23 +4,24 @@ use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::networking::v1::Ingress as IngressObject;
 use serde_json::Value;
 
-use super::{Troubleshoot, path, probe};
+use super::{Troubleshoot, path};
 use crate::base::fault::Result;
 use crate::clients::http::NetError;
 use crate::clients::kube::Cluster;
 use crate::domain::certificates::{Cause, gather, judge};
 use crate::domain::ingress::accepted::Seen;
 use crate::domain::mesh::ready::{GATEWAY, SYSTEM};
+use crate::domain::probe::Request;
 use crate::domain::routes::PublicHost;
 use crate::domain::troubleshoot::conclude::Connections;
 use crate::domain::troubleshoot::endpoints::{Behind, behind};
-use crate::domain::troubleshoot::{Facts, Request, Said, mtls, probe as asked};
+use crate::domain::troubleshoot::said::WITHIN;
+use crate::domain::troubleshoot::{Facts, Said, mtls};
 use crate::engine::Ctx;
 use crate::engine::record::Case;
+use crate::stages::probe::Asking;
 use crate::stages::verify::Scheme;
-use crate::stages::{Shared, verify};
-
-const PEER_AUTHENTICATION: (&str, &str) = ("security.istio.io/v1", "PeerAuthentication");
+use crate::stages::{Shared, probe, verify};
 
 /// What all hosts share: the gateway, the policies and the load balancer.
 pub(super) struct Around {
@@ -49,12 +50,11 @@ impl Around {
         };
         let gateways: Vec<Pod> = pods.into_iter().filter(is_ready).collect();
         let nodes: Vec<Node> = cluster.list("", "").await?;
-        let policies = cluster.list_objects(PEER_AUTHENTICATION.0, PEER_AUTHENTICATION.1, "", "").await?;
         Ok(Self {
             balancer: balancer(shared, cluster).await?,
             door: door(name, service.as_ref(), &nodes, &gateways),
             gateways,
-            policies: policies.iter().map(|p| serde_json::to_value(p).unwrap_or_default()).collect(),
+            policies: mtls::policies(cluster).await?,
         })
     }
 
@@ -64,14 +64,15 @@ impl Around {
         let found = cluster.get::<Service>(namespace, service).await?.map(|s| serde_json::to_value(s).unwrap_or_default());
         let pods: Vec<Value> = cluster.list::<Pod>(namespace, "").await?.iter().map(|p| serde_json::to_value(p).unwrap_or_default()).collect();
         let behind = behind(found.as_ref(), &pods, *port);
-        let requests = self.requests(host, &behind);
+        let (pod, lanes) = (probe::name(), [self.requests(host, &behind)]);
+        case.property("probe.pod", format!("{namespace}/{pod}"));
         case.progress("a probe pod asks the Service and the gateway's node port");
-        let log = probe::run(ctx, cluster, params, namespace, &requests, case).await?;
+        let log = probe::run(ctx, cluster, params, &Asking { pod: &pod, namespace, lanes: &lanes, cacert: None }, case).await?;
         let node = match &self.door {
-            Ok(_) => asked::read(&log, "node"),
+            Ok(_) => Said::read(&log, "node"),
             Err(why) => Said::Unasked(why.clone()),
         };
-        let plain = if behind.service_exists { asked::read(&log, "service") } else { Said::Unasked("there is no such Service".to_owned()) };
+        let plain = if behind.service_exists { Said::read(&log, "service") } else { Said::Unasked("there is no such Service".to_owned()) };
         case.progress("asking through the load balancer");
         let balancer = self.through_balancer(&ctx.shared, host).await;
         let strict =
@@ -84,7 +85,7 @@ impl Around {
             port: *port,
             balancer,
             node,
-            status: asked::read(&log, "status"),
+            status: Said::read(&log, "status"),
             plain,
             strict,
             behind,
@@ -96,21 +97,22 @@ impl Around {
 
     fn requests(&self, host: &PublicHost, behind: &Behind) -> Vec<Request> {
         let path = path(host);
+        let request = |name: &str, url: String| Request { name: name.to_owned(), url, within: WITHIN, ..Request::default() };
         let mut requests = Vec::new();
         if behind.service_exists {
             let url = format!("http://{}.{}.svc.cluster.local:{}{path}", host.service, host.namespace, host.port);
-            requests.push(Request { name: "service", url, host: None });
+            requests.push(request("service", url));
         }
         if let Ok(door) = &self.door {
             let url = format!("http://{}:{}{path}", door.address, door.http);
-            requests.push(Request { name: "node", url, host: Some(host.host.clone()) });
+            requests.push(Request { host: Some(host.host.clone()), ..request("node", url) });
             if let Some(status) = door.status {
-                requests.push(Request { name: "status", url: format!("http://{}:{status}/healthz/ready", door.address), host: None });
+                requests.push(request("status", format!("http://{}:{status}/healthz/ready", door.address)));
             }
         }
         if requests.is_empty() {
             // A pod must have something to ask: the API server's own name tells at least whether names resolve.
-            requests.push(Request { name: "names", url: "http://kubernetes.default.svc.cluster.local:443/".to_owned(), host: None });
+            requests.push(request("names", "http://kubernetes.default.svc.cluster.local:443/".to_owned()));
         }
         requests
     }

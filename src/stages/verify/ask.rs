@@ -1,32 +1,33 @@
 //! Asks one question again and again until the answer is right, waiting is pointless, or the time is up.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
 use url::Url;
 
+use super::inside::{Inside, Unheard};
+use super::vantage::{Target, Vantage};
 use crate::base::codes::Code;
 use crate::base::fault::{Class, Fault, Result};
 use crate::base::text;
 use crate::base::wait::{self, Patience, Poll};
-use crate::clients::http::{Answer, Http, NetError, Request, Scheme};
-use crate::domain::verify::judged::{Asked, Told};
-use crate::domain::verify::want::Session;
-use crate::domain::verify::{self, Expect, Origin, Reply, Verdict, curl, retry};
+use crate::clients::http::{Http, NetError, Scheme};
+use crate::domain::verify::judged::{Answer, Asked, Told};
+use crate::domain::verify::reach::{Tried, unreached};
+use crate::domain::verify::{Expect, Origin, Reply, Verdict, curl, retry};
 use crate::engine::record::Case;
 
 /// How many requests are under way at once.
 pub const AT_ONCE: usize = 16;
 /// A wrong answer within this time is the usual settling after a change, no flakiness.
 const GRACE: Duration = Duration::from_secs(15);
-/// What one request may take.
-const REQUEST: Duration = Duration::from_secs(10);
+/// How long an internal load balancer may be silent before it is taken for one that does not answer here.
+const SILENCE: Duration = Duration::from_secs(10);
 /// Redirects of load balancer and gateway that are followed.
 const HOPS: usize = 5;
 /// A wrong answer that a stale certificate may be behind is looked into when it was seen so often.
@@ -35,8 +36,8 @@ const CANDIDATE_AFTER: u32 = 2;
 /// Where the requests go.
 #[derive(Clone, Debug)]
 pub enum Through {
-    /// The addresses that this name (the load balancer's) has at each attempt.
-    Balancer(String),
+    /// The addresses that this name (the load balancer's) has at each attempt; and its scheme, where AWS tells it.
+    Balancer { name: String, scheme: Option<String> },
     /// This host and port, whatever the scheme.
     Address(String, u16),
     /// The host's own addresses.
@@ -46,10 +47,8 @@ pub enum Through {
 /// What all questions share. Cheap to clone.
 #[derive(Clone)]
 pub struct Asker {
-    pub http: Http,
-    pub through: Through,
-    pub cacert: Option<PathBuf>,
-    permits: Arc<Semaphore>,
+    vantage: Vantage,
+    through: Through,
 }
 
 /// One request and what its answer must be.
@@ -58,6 +57,8 @@ pub struct Question {
     pub scheme: Scheme,
     pub host: String,
     pub path: String,
+    /// The Service's own port: it is asked by its name in the cluster, and not through the load balancer.
+    pub port: Option<u16>,
     pub expect: Expect,
 }
 
@@ -70,6 +71,10 @@ pub enum Heard {
     Candidate {
         reply: Reply,
         fault: Fault,
+    },
+    /// It cannot be asked from here, which says nothing about the host.
+    Unasked {
+        reason: String,
     },
 }
 
@@ -113,25 +118,37 @@ impl<'a> Talk<'a> {
             }
             let Some(wrong) = judged.wrong else {
                 judged.warning.into_iter().for_each(|w| self.case.warn(w));
+                judged.aside.into_iter().for_each(|aside| self.case.output(&aside));
                 return Ok(Poll::Ready(Heard::Right { note: judged.reply.map(|r| r.status.to_string()).unwrap_or_default() }));
             };
             history.note(self.start.elapsed(), &wrong.fault);
             history.last = Some(wrong.fault.clone());
+            history.unasked.clone_from(&wrong.unasked);
             if self.start.elapsed() > GRACE && history.attempts > 1 {
                 self.case.attempt(wrong.fault.clone());
             }
             if wrong.candidate && stop_at_candidate && history.same >= CANDIDATE_AFTER {
                 return Ok(Poll::Ready(Heard::Candidate { reply: judged.reply.unwrap_or_default(), fault: wrong.fault }));
             }
-            if from.elapsed() >= wrong.patience { Err(wrong.fault) } else { Ok(Poll::NotYet(wrong.fault.message)) }
+            match wrong.unasked {
+                Some(reason) if from.elapsed() >= wrong.patience => Ok(Poll::Ready(Heard::Unasked { reason })),
+                None if from.elapsed() >= wrong.patience => Err(wrong.fault),
+                _ => Ok(Poll::NotYet(wrong.fault.message)),
+            }
         };
         let patience = Patience::new(limit, Duration::from_secs(6));
-        wait::until(patience, |reason| self.case.progress(reason), wake, look).await.map_err(|error| {
-            let last = self.history().last.clone();
-            error.into_fault(|timed_out| {
+        wait::until(patience, |reason| self.case.progress(reason), wake, look).await.or_else(|error| {
+            let (last, unasked) = {
+                let history = self.history();
+                (history.last.clone(), history.unasked.clone())
+            };
+            if let Some(reason) = unasked {
+                return Ok(Heard::Unasked { reason });
+            }
+            Err(error.into_fault(|timed_out| {
                 let silent = || Fault::new(Code::NoAnswer, format!("no answer within {}", text::seconds(timed_out.after))).class(Class::TimedOut);
                 last.unwrap_or_else(silent)
-            })
+            }))
         })
     }
 
@@ -182,159 +199,191 @@ struct Judged {
     wrong: Option<Wrong>,
     reply: Option<Reply>,
     warning: Option<String>,
+    /// What was left out, beside a right answer.
+    aside: Option<String>,
 }
 
 struct Wrong {
     fault: Fault,
     candidate: bool,
     patience: Duration,
+    /// Why it says nothing about the host.
+    unasked: Option<String>,
 }
 
 impl Question {
     /// `GET app1.public.domain/`, with the scheme when it is HTTPS.
     pub fn title(&self) -> String {
+        let port = self.port.map(|port| format!(":{port}")).unwrap_or_default();
         match self.scheme {
-            Scheme::Http => format!("GET {}{}", self.host, self.path),
-            Scheme::Https => format!("GET https://{}{}", self.host, self.path),
+            Scheme::Http => format!("GET {}{port}{}", self.host, self.path),
+            Scheme::Https => format!("GET https://{}{port}{}", self.host, self.path),
         }
     }
 }
 
 impl Asker {
-    pub fn new(http: Http, through: Through, cacert: Option<PathBuf>) -> Self {
-        Self { http, through, cacert, permits: Arc::new(Semaphore::new(AT_ONCE)) }
+    pub fn agent(http: Http, through: Through, cacert: Option<PathBuf>) -> Self {
+        Self { vantage: Vantage::agent(http, cacert), through }
+    }
+
+    pub fn inside(inside: Inside, through: Through) -> Self {
+        Self { vantage: Vantage::Cluster(inside), through }
     }
 
     /// The command by which a person asks the same.
     pub fn curl(&self, question: &Question) -> String {
-        let port = question.scheme.default_port();
+        let port = question.port.unwrap_or(question.scheme.default_port());
         let via = match &self.through {
-            Through::Balancer(name) => Some((name.as_str(), port)),
+            _ if question.port.is_some() => None,
+            Through::Balancer { name, .. } => Some((name.as_str(), port)),
             Through::Address(host, port) => Some((host.as_str(), *port)),
             Through::Own => None,
         };
-        let cacert = self.cacert.as_ref().map(|p| p.display().to_string());
+        let cacert = match &self.vantage {
+            Vantage::Agent { cacert, .. } => cacert.as_ref().map(|p| p.display().to_string()),
+            Vantage::Cluster(_) => None,
+        };
         let https = question.scheme == Scheme::Https;
         curl::command(curl::Asked { https, host: &question.host, port, path: &question.path, via, cacert: cacert.as_deref() })
     }
 
+    /// Does anything listen for this scheme at the load balancer?
+    pub async fn listens(&self, scheme: Scheme, name: &str) -> bool {
+        let question = Question { scheme, host: name.to_owned(), path: "/".to_owned(), port: None, expect: Expect::default() };
+        let Ok(targets) = self.vantage.targets(&question, &self.through).await else { return false };
+        let answers = join_all(targets.iter().map(|target| self.vantage.once(&question, &self.through, *target))).await;
+        answers.iter().any(|answer| match answer {
+            Ok(_) => true,
+            Err(Unheard::Net(error)) => {
+                !matches!(error, NetError::Refused { .. } | NetError::Timeout { .. } | NetError::Unreachable { .. } | NetError::Dns(_))
+            }
+            Err(Unheard::Lost(_) | Unheard::Unasked(_)) => false,
+        })
+    }
+
     /// One attempt at every address; one that is wrong makes it wrong.
     async fn attempt(&self, question: &Question) -> Judged {
-        let addresses = match self.addresses(question).await {
-            Ok(addresses) => addresses,
-            Err(judged) => return *judged,
+        let targets = match self.vantage.targets(question, &self.through).await {
+            Ok(targets) => targets,
+            Err(error) => return Judged { asked: vec![asked(question, Target::Balancer, Answer::Error(error.clone()))], ..failed(&error) },
         };
-        let many = addresses.len() > 1;
-        let answers = join_all(addresses.iter().map(|address| self.follow(question, *address))).await;
-        let mut right = None;
-        let mut wrong: Option<Judged> = None;
-        let mut asked = Vec::new();
-        for (address, (mut judged, unreachable)) in addresses.iter().zip(answers) {
-            asked.append(&mut judged.asked);
+        let many = targets.len() > 1;
+        let (answers, tried): (Vec<Judged>, Vec<Tried>) =
+            join_all(targets.iter().map(|target| self.follow(question, *target))).await.into_iter().unzip();
+        let reason = self.unreached(question, &targets, &tried).await;
+        let silence = if tried.contains(&Tried::Silent) { SILENCE } else { Duration::ZERO };
+        let (mut right, mut wrong): (Option<Judged>, Option<Judged>) = (None, None);
+        let (mut heard, mut left_out) = (Vec::new(), Vec::new());
+        for ((target, tried), mut judged) in targets.iter().zip(tried).zip(answers) {
+            heard.append(&mut judged.asked);
+            let ip = target.ip().filter(|_| many);
             match &judged.wrong {
                 None => right = Some(judged),
                 // No route to an IPv6 address from here says nothing about the load balancer.
-                Some(_) if unreachable && many && address.is_some_and(|a| a.is_ipv6()) => {}
-                Some(_) => wrong = Some(at(judged, address.filter(|_| many))),
+                Some(_) if reason.is_none() && tried == Tried::NoRoute && ip.is_some_and(|ip| ip.is_ipv6()) => left_out.extend(ip),
+                Some(_) => wrong = Some(at(judged, ip)),
             }
         }
-        let judged = wrong.or(right).unwrap_or_else(|| {
-            let fault = Fault::new(Code::Unreachable, "none of the load balancer's addresses can be reached from here");
-            Judged { asked: Vec::new(), wrong: Some(Wrong { fault, candidate: false, patience: Duration::MAX }), reply: None, warning: None }
-        });
-        Judged { asked, ..judged }
+        let nowhere = || wrong_with(Fault::new(Code::Unreachable, "the load balancer has no address that can be asked"), Duration::MAX);
+        let mut judged = Judged { asked: heard, ..wrong.or(right).unwrap_or_else(nowhere) };
+        if let (Some(wrong), Some(reason)) = (&mut judged.wrong, reason) {
+            (wrong.patience, wrong.unasked) = (silence, Some(reason));
+        }
+        judged.aside = left_out.first().map(|ip| format!("not asked at {ip}: there is no IPv6 route from here"));
+        judged
     }
 
-    /// The addresses to ask; `None`: leave it to the client.
-    async fn addresses(&self, question: &Question) -> Result<Vec<Option<SocketAddr>>, Box<Judged>> {
-        let (name, port) = match &self.through {
-            Through::Balancer(name) => (name, question.scheme.default_port()),
-            Through::Address(host, port) => (host, *port),
-            Through::Own => return Ok(vec![None]),
-        };
-        match self.http.resolve(name).await {
-            Ok(addresses) => Ok(addresses.into_iter().map(|ip| Some(SocketAddr::new(ip, port))).collect()),
-            Err(error) => {
-                let error = NetError::Dns(error);
-                Err(Box::new(Judged { asked: vec![asked(question, None, Err(error.clone()))], ..failed(&error) }))
+    /// Why what was tried from this agent says nothing about the host.
+    async fn unreached(&self, question: &Question, targets: &[Target], tried: &[Tried]) -> Option<String> {
+        let Vantage::Agent { http, .. } = &self.vantage else { return None };
+        match &self.through {
+            // Who names an address means it.
+            Through::Address(..) => None,
+            Through::Balancer { name, scheme } => {
+                let addresses = targets.iter().zip(tried).filter_map(|(target, tried)| Some((target.ip()?, *tried)));
+                unreached(scheme.as_deref(), name, &addresses.collect::<Vec<_>>())
+            }
+            Through::Own => {
+                let tried = tried.first().copied().filter(|tried| *tried != Tried::Heard)?;
+                let addresses = http.resolve(&question.host).await.ok()?;
+                unreached(None, &question.host, &addresses.into_iter().map(|ip| (ip, tried)).collect::<Vec<_>>())
             }
         }
     }
 
-    /// Asks at one address, and again where the load balancer or the gateway sends to. The flag: the address cannot be reached from here.
-    async fn follow(&self, question: &Question, address: Option<SocketAddr>) -> (Judged, bool) {
-        let (mut question, mut address) = (question.clone(), address);
+    /// Asks at one address, and again where the load balancer or the gateway sends to. And how the address itself took it.
+    async fn follow(&self, question: &Question, target: Target) -> (Judged, Tried) {
+        let (mut question, mut target) = (question.clone(), target);
         let mut seen = Vec::new();
         let mut heard: Vec<Asked> = Vec::new();
+        let mut tried = None;
         for _ in 0..HOPS {
-            let answered = self.once(&question, address).await;
-            let error = answered.as_ref().err().cloned();
-            let one = asked(&question, address, answered);
+            let answer = match self.vantage.once(&question, &self.through, target).await {
+                Ok(answer) => answer,
+                Err(Unheard::Net(error)) => {
+                    let tried = tried.unwrap_or_else(|| Tried::of(Some(&error)));
+                    heard.push(asked(&question, target, Answer::Error(error.clone())));
+                    return (hopped(Judged { asked: heard, ..failed(&error) }, &seen), tried);
+                }
+                Err(Unheard::Lost(fault)) => return (Judged { asked: heard, ..wrong_with(*fault, Duration::MAX) }, Tried::Heard),
+                Err(Unheard::Unasked(reason)) => {
+                    let mut judged = Judged { asked: heard, ..wrong_with(Fault::new(Code::ProbeFailed, &reason), Duration::ZERO) };
+                    judged.wrong.iter_mut().for_each(|wrong| wrong.unasked = Some(reason.clone()));
+                    return (judged, Tried::Heard);
+                }
+            };
+            tried.get_or_insert(Tried::Heard);
+            let one = asked(&question, target, answer);
             let verdict = one.verdict();
             let reply = match &one.answer {
-                verify::judged::Answer::Reply { reply, .. } => reply.clone(),
-                verify::judged::Answer::Error(_) => Reply::default(),
+                Answer::Reply { reply, .. } => reply.clone(),
+                Answer::Error(_) => Reply::default(),
             };
             heard.push(one);
-            if let Some(error) = error {
-                return (hopped(Judged { asked: heard, ..failed(&error) }, &seen), matches!(error, NetError::Unreachable { .. }));
-            }
             match verdict {
-                Verdict::Right { warning } => return (Judged { asked: heard, wrong: None, reply: Some(reply), warning }, false),
-                Verdict::Wrong { origin, fault } => return (hopped(Judged { asked: heard, ..wrong(*fault, &origin, reply) }, &seen), false),
+                Verdict::Right { warning } => {
+                    return (Judged { asked: heard, wrong: None, reply: Some(reply), warning, aside: None }, Tried::Heard);
+                }
+                Verdict::Wrong { origin, fault } => {
+                    return (hopped(Judged { asked: heard, ..wrong(*fault, &origin, reply) }, &seen), Tried::Heard);
+                }
                 Verdict::Follow { location, .. } => {
                     let Some(next) = next_hop(&question, &location) else {
                         let fault = Fault::new(Code::HttpUnexpected, format!("got {} to a place that cannot be asked: {location}", reply.status));
-                        return (Judged { asked: heard, ..wrong(fault, &Origin::Gateway, reply) }, false);
+                        return (Judged { asked: heard, ..wrong(fault, &Origin::Gateway, reply) }, Tried::Heard);
                     };
-                    address = if next.host.eq_ignore_ascii_case(&question.host) {
-                        address.map(|a| {
-                            SocketAddr::new(a.ip(), if matches!(self.through, Through::Balancer(_)) { next.scheme.default_port() } else { a.port() })
-                        })
-                    } else {
-                        None
-                    };
+                    target = if next.host.eq_ignore_ascii_case(&question.host) { self.again(target, next.scheme) } else { Target::Own };
                     seen.push(location);
                     question = next;
                 }
             }
         }
         let fault = Fault::new(Code::HttpUnexpected, format!("redirected {HOPS} times: {}", seen.join(" → ")));
-        let wrong = Some(Wrong { fault, candidate: false, patience: Duration::from_secs(20) });
-        (Judged { asked: heard, wrong, reply: None, warning: None }, false)
+        (Judged { asked: heard, ..wrong_with(fault, Duration::from_secs(20)) }, Tried::Heard)
     }
 
-    /// One request.
-    pub async fn once(&self, question: &Question, address: Option<SocketAddr>) -> Result<Answer, NetError> {
-        let _permit = self.permits.acquire().await;
-        let mut request = Request::get(question.scheme, &question.host, &question.path);
-        request.connect = address;
-        if let Through::Balancer(name) = &self.through {
-            request.via = Some(name.clone()).filter(|_| address.is_some());
+    /// The same target for another scheme: the load balancer has a listener for each.
+    fn again(&self, target: Target, scheme: Scheme) -> Target {
+        match (target, &self.through) {
+            (Target::At(mut address), Through::Balancer { .. }) => {
+                address.set_port(scheme.default_port());
+                Target::At(address)
+            }
+            _ => target,
         }
-        request.timeout = REQUEST;
-        request.cacert.clone_from(&self.cacert);
-        self.http.send(&request).await
     }
 }
 
 /// A question with its answer, as it is judged.
-fn asked(question: &Question, address: Option<SocketAddr>, answered: Result<Answer, NetError>) -> Asked {
-    let answer = match answered {
-        Ok(answer) => {
-            let took_ms = u64::try_from(answer.timings.total.as_millis()).unwrap_or(u64::MAX);
-            let session =
-                answer.tls.as_ref().map(|tls| Session { version: tls.version.clone(), not_after: tls.chain.first().map(|leaf| leaf.not_after) });
-            verify::judged::Answer::Reply { reply: Reply { status: answer.status, body: answer.text(), headers: answer.headers, took_ms }, session }
-        }
-        Err(error) => verify::judged::Answer::Error(error),
-    };
+fn asked(question: &Question, target: Target, answer: Answer) -> Asked {
     Asked {
         at: Timestamp::now(),
         scheme: question.scheme,
         host: question.host.clone(),
         path: question.path.clone(),
-        address: address.map(|address| address.ip().to_string()),
+        port: question.port,
+        address: target.ip().map(|ip| ip.to_string()),
         expect: question.expect.clone(),
         answer,
     }
@@ -350,25 +399,26 @@ fn next_hop(question: &Question, location: &str) -> Option<Question> {
         _ => return None,
     };
     let path = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
-    let next = Question { scheme, host: url.host_str()?.to_owned(), path, expect: question.expect.clone() };
+    let next = Question { scheme, host: url.host_str()?.to_owned(), path, port: None, expect: question.expect.clone() };
     let same = next.scheme == question.scheme && next.host == question.host && next.path == question.path;
     (!same).then_some(next)
 }
 
 fn wrong(fault: Fault, origin: &Origin, reply: Reply) -> Judged {
     let patience = Duration::from_secs(origin.patience_seconds());
-    Judged {
-        asked: Vec::new(),
-        wrong: Some(Wrong { fault, candidate: origin.may_be_stale_certificate(), patience }),
-        reply: Some(reply),
-        warning: None,
-    }
+    let wrong = Wrong { fault, candidate: origin.may_be_stale_certificate(), patience, unasked: None };
+    Judged { asked: Vec::new(), wrong: Some(wrong), reply: Some(reply), warning: None, aside: None }
 }
 
 fn failed(error: &NetError) -> Judged {
     let fault = error.fault();
     let patience = retry::net_patience(fault.code);
-    Judged { asked: Vec::new(), wrong: Some(Wrong { fault, candidate: false, patience }), reply: None, warning: None }
+    wrong_with(fault, patience)
+}
+
+fn wrong_with(fault: Fault, patience: Duration) -> Judged {
+    let wrong = Wrong { fault, candidate: false, patience, unasked: None };
+    Judged { asked: Vec::new(), wrong: Some(wrong), reply: None, warning: None, aside: None }
 }
 
 /// Tells which way an answer came about.
@@ -379,9 +429,9 @@ fn hopped(mut judged: Judged, seen: &[String]) -> Judged {
     judged
 }
 
-fn at(mut judged: Judged, address: Option<SocketAddr>) -> Judged {
-    if let (Some(wrong), Some(address)) = (&mut judged.wrong, address) {
-        wrong.fault.message = format!("at {}: {}", address.ip(), wrong.fault.message);
+fn at(mut judged: Judged, ip: Option<IpAddr>) -> Judged {
+    if let (Some(wrong), Some(ip)) = (&mut judged.wrong, ip) {
+        wrong.fault.message = format!("at {ip}: {}", wrong.fault.message);
     }
     judged
 }
@@ -395,6 +445,7 @@ struct History {
     newest: String,
     lines: Vec<String>,
     last: Option<Fault>,
+    unasked: Option<String>,
     status: Option<(u16, u64)>,
     /// The verdicts that were recorded, by what was asked.
     told: BTreeMap<String, Told>,
@@ -416,7 +467,7 @@ mod tests {
     use super::*;
 
     fn question(host: &str, path: &str) -> Question {
-        Question { scheme: Scheme::Http, host: host.into(), path: path.into(), expect: Expect::default() }
+        Question { scheme: Scheme::Http, host: host.into(), path: path.into(), port: None, expect: Expect::default() }
     }
 
     #[test]

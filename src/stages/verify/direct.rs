@@ -38,12 +38,12 @@ impl Direct {
     /// Asks every host, 16 at a time, each as a case of its own.
     pub async fn run(self, record: &Recorder, http: &Http) {
         let through = self.address.map_or(Through::Own, |(host, port)| Through::Address(host, port));
-        let asker = Asker::new(http.clone(), through, self.cacert);
+        let asker = Asker::agent(http.clone(), through, self.cacert);
         let expect = Expect { status: self.status.map(Statuses::one), body_contains: self.body_contains, within: self.within, ..Expect::default() };
         let (asker, expect, path, timeout) = (&asker, &expect, &self.path, self.timeout);
         futures::stream::iter(self.hosts)
             .for_each_concurrent(AT_ONCE, |host| async move {
-                let question = Question { scheme: self.scheme.into(), host, path: path.clone(), expect: expect.clone() };
+                let question = Question { scheme: self.scheme.into(), host, path: path.clone(), port: None, expect: expect.clone() };
                 let case = record.case(question.title());
                 case.run(|case| async move {
                     let talk = Talk::new(asker, &question, &case);
@@ -51,6 +51,7 @@ impl Direct {
                     match talk.end(heard)? {
                         Heard::Right { note } => Ok(Done::unchanged((), note)),
                         Heard::Candidate { fault, .. } => Err(fault),
+                        Heard::Unasked { reason } => Ok(Done::Skipped(reason)),
                     }
                 })
                 .await;

@@ -4,50 +4,56 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use futures::future::try_join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
 
-use super::Troubleshoot;
 use crate::base::codes::Code;
 use crate::base::fault::{Fault, Result};
 use crate::base::names::ObjectName;
 use crate::base::text;
 use crate::base::wait::{self, Patience, Poll};
 use crate::clients::kube::Cluster;
-use crate::domain::routes::PublicHost;
-use crate::domain::troubleshoot::Request;
-use crate::domain::troubleshoot::pod::{self, CONTAINER, DEADLINE_SECONDS, LABEL, RUN};
+use crate::domain::probe::pod::{self, LABEL, RUN};
+use crate::domain::probe::{Plan, Request};
 use crate::engine::Ctx;
 use crate::engine::record::{Case, Done};
 use crate::stages::Shared;
+use crate::stages::troubleshoot::Troubleshoot;
 
+/// The case that tells of those of killed runs.
+pub(super) const FORMER: &str = "probe pods of former runs";
 /// How often its removal is tried.
 const REMOVALS: u32 = 4;
 /// How long a pod that is being removed may still be there.
 const GONE_WITHIN: Duration = Duration::from_secs(30);
+/// How much is read of what a lane was answered.
+const LOG_LINES: i64 = 100_000;
 
-/// Runs the requests from a pod in `namespace`; its log. The pod is removed before this returns, also when the run is cancelled.
-pub(super) async fn run(
-    ctx: &Ctx<Shared>,
-    cluster: &Cluster,
-    params: &Troubleshoot,
-    namespace: &str,
-    requests: &[Request],
-    case: &Case,
-) -> Result<String> {
-    let name = format!("meshstep-probe-{}", unique());
-    let object = ObjectName::new("Pod", namespace, &name);
-    let manifest = pod::manifest(&name, namespace, &params.image, &ctx.shared.run_id, requests);
-    ctx.ledger.intend("troubleshoot", &object)?;
-    case.property("probe.pod", format!("{namespace}/{name}"));
+/// What a probe pod is to ask.
+pub(super) struct Asking<'a> {
+    /// Its name, from [`name`].
+    pub pod: &'a str,
+    pub namespace: &'a str,
+    pub lanes: &'a [Vec<Request>],
+    pub cacert: Option<&'a str>,
+}
+
+/// Runs the requests from a pod; its log, the lanes' one after another. The pod is removed before this returns, also when the run is
+/// cancelled.
+pub(super) async fn run(ctx: &Ctx<Shared>, cluster: &Cluster, params: &Troubleshoot, asking: &Asking<'_>, case: &Case) -> Result<String> {
+    let Asking { pod: name, namespace, lanes, cacert } = *asking;
+    let object = ObjectName::new("Pod", namespace, name);
+    let manifest = Plan { name, namespace, image: &params.image, run_id: &ctx.shared.run_id, lanes, cacert }.manifest();
+    ctx.ledger.intend("probe", &object)?;
     // Creation is not interrupted: half-way it might still happen after the removal.
     let created = cluster.apply(&manifest, namespace, false).await;
     let cancelled = ctx.record.cancelled();
     let log = match created {
         Err(fault) => Err(refused(fault, namespace)),
         Ok(_) => tokio::select! {
-            log = ended(cluster, namespace, &name, params, case) => log,
+            log = ended(cluster, params, asking, case) => log,
             () = cancelled.cancelled() => Err(Fault::new(Code::Cancelled, "the run was cancelled; the probe pod was removed")),
         },
     };
@@ -59,12 +65,13 @@ pub(super) async fn run(
 
 fn refused(fault: Fault, namespace: &str) -> Fault {
     let why = format!("no probe pod can be made in {namespace}: {}", fault.message);
-    Fault { evidence: fault.evidence, ..Fault::new(Code::ProbeFailed, why) }
-        .next("read the API server's words: a quota, a policy, or a missing right")
+    let advice = Fault { evidence: fault.evidence, next: fault.next, ..Fault::new(Code::ProbeFailed, why) };
+    advice.next("read the API server's words: a quota, a policy, or a missing right")
 }
 
 /// Waits for the end of the pod, and reads its log.
-async fn ended(cluster: &Cluster, namespace: &str, name: &str, params: &Troubleshoot, case: &Case) -> Result<String> {
+async fn ended(cluster: &Cluster, params: &Troubleshoot, asking: &Asking<'_>, case: &Case) -> Result<String> {
+    let Asking { pod: name, namespace, lanes, .. } = *asking;
     let nudge = cluster.watch::<Pod>(namespace, &format!("{LABEL}=true"));
     let look = || async {
         let Some(live) = cluster.get::<Pod>(namespace, name).await? else {
@@ -80,13 +87,13 @@ async fn ended(cluster: &Cluster, namespace: &str, name: &str, params: &Troubles
             _ => Poll::NotYet(format!("the probe pod {name} in {namespace} is {}", state(&value))),
         })
     };
-    let patience = Patience::new(params.timeout.0, Duration::from_secs(2));
+    let limit = params.timeout.0 + Duration::from_secs(pod::asking(lanes).into());
+    let patience = Patience::new(limit, Duration::from_secs(2));
     wait::until(patience, |reason| case.progress(reason), || nudge.next(), look).await.map_err(|error| {
-        error.into_fault(|timed_out| {
-            Fault::new(Code::ProbeFailed, format!("not within {}: {}", text::seconds(params.timeout.0), timed_out.last_reason))
-        })
+        error.into_fault(|timed_out| Fault::new(Code::ProbeFailed, format!("not within {}: {}", text::seconds(limit), timed_out.last_reason)))
     })?;
-    cluster.logs(namespace, name, CONTAINER, false, 4000).await
+    let logs = (0..lanes.len()).map(|lane| async move { cluster.logs(namespace, name, &pod::container(lane), false, LOG_LINES).await });
+    Ok(try_join_all(logs).await?.concat())
 }
 
 /// `Pending: 0/2 nodes are available`, `Running`.
@@ -125,10 +132,10 @@ async fn remove(cluster: &Cluster, object: &ObjectName) -> Result<()> {
     Err(fault.next(format!("`kubectl -n {} delete pod {}`", object.namespace, object.name)))
 }
 
-/// Eight characters that no other probe has.
-fn unique() -> String {
+/// A name for a probe pod, with eight characters that no other probe has.
+pub(super) fn name() -> String {
     use std::hash::{BuildHasher, RandomState};
-    format!("{:08x}", RandomState::new().hash_one(std::time::SystemTime::now()) & 0xffff_ffff)
+    format!("meshstep-probe-{:08x}", RandomState::new().hash_one(std::time::SystemTime::now()) & 0xffff_ffff)
 }
 
 /// A probe pod of another run.
@@ -136,6 +143,8 @@ pub(super) struct Found {
     object: ObjectName,
     /// Nobody waits for it any more.
     over: bool,
+    /// The kubelet ends it when it is so old, in seconds.
+    deadline: i64,
 }
 
 async fn others(ctx: &Ctx<Shared>, cluster: &Cluster, namespaces: &BTreeSet<String>) -> Result<Vec<Found>> {
@@ -145,21 +154,21 @@ async fn others(ctx: &Ctx<Shared>, cluster: &Cluster, namespaces: &BTreeSet<Stri
         for pod in cluster.list::<Pod>(namespace, &format!("{LABEL}=true,app.kubernetes.io/managed-by=meshstep")).await? {
             let age = pod.metadata.creation_timestamp.as_ref().map_or(i64::MAX, |at| Timestamp::now().as_second() - at.0.as_second());
             let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default();
+            let deadline = pod::deadline(&serde_json::to_value(&pod).unwrap_or_default());
             // The same build's: its process is the one before this, or beside it.
-            let same_build = pod.metadata.labels.as_ref().and_then(|l| l.get(RUN)) == Some(&ours) && age < DEADLINE_SECONDS;
-            let over = (matches!(phase, "Succeeded" | "Failed") && !same_build) || age > DEADLINE_SECONDS;
-            found.push(Found { object: ObjectName::new("Pod", namespace, pod.metadata.name.unwrap_or_default()), over });
+            let same_build = pod.metadata.labels.as_ref().and_then(|l| l.get(RUN)) == Some(&ours) && age < deadline;
+            let over = (matches!(phase, "Succeeded" | "Failed") && !same_build) || age > deadline;
+            found.push(Found { object: ObjectName::new("Pod", namespace, pod.metadata.name.unwrap_or_default()), over, deadline });
         }
     }
     Ok(found)
 }
 
-/// Removes the probe pods that killed runs left; those that may still be somebody's go to `young`.
-pub(super) async fn sweep(ctx: &Ctx<Shared>, cluster: &Cluster, hosts: &[PublicHost], young: &Mutex<Vec<Found>>) {
-    let namespaces: BTreeSet<String> = hosts.iter().map(|h| h.namespace.clone()).collect();
-    let case = ctx.record.case("probe pods of former runs");
+/// Removes the probe pods that killed runs left; those that may still be somebody's go to `young`. `false`: they could not be looked at.
+pub(super) async fn sweep(ctx: &Ctx<Shared>, cluster: &Cluster, namespaces: &BTreeSet<String>, young: &Mutex<Vec<Found>>) -> bool {
+    let case = ctx.record.case(FORMER);
     case.run(|_| async move {
-        let found = others(ctx, cluster, &namespaces).await?;
+        let found = others(ctx, cluster, namespaces).await?;
         let (over, still): (Vec<Found>, Vec<Found>) = found.into_iter().partition(|f| f.over);
         for pod in &over {
             remove(cluster, &pod.object).await?;
@@ -172,12 +181,13 @@ pub(super) async fn sweep(ctx: &Ctx<Shared>, cluster: &Cluster, hosts: &[PublicH
         young.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).extend(still);
         Ok(if over.is_empty() { Done::unchanged((), words) } else { Done::changed((), words) })
     })
-    .await;
+    .await
+    .is_some()
 }
 
 /// Waits until the probes of others have ended by themselves, and removes what nobody removed.
 pub(super) async fn wait_for(ctx: &Ctx<Shared>, cluster: &Cluster, young: Vec<Found>) {
-    for Found { object, .. } in young {
+    for Found { object, deadline, .. } in young {
         let case = ctx.record.case(format!("probe pod {} of a former run", object.name));
         case.run(|case| async move {
             let look = || async {
@@ -189,7 +199,7 @@ pub(super) async fn wait_for(ctx: &Ctx<Shared>, cluster: &Cluster, young: Vec<Fo
                     Some(_) => Poll::NotYet("it is at work".to_owned()),
                 })
             };
-            let limit = Duration::from_secs(u64::try_from(DEADLINE_SECONDS).unwrap_or(90) + 10);
+            let limit = Duration::from_secs(u64::try_from(deadline).unwrap_or(90) + 10);
             let waited = wait::until(Patience::new(limit, Duration::from_secs(1)), |reason| case.progress(reason), wait::never, look).await;
             if waited.unwrap_or(true) {
                 remove(cluster, &object).await?;

@@ -1,0 +1,140 @@
+//! What is to be asked: the hosts of the values file, and the checks of the pipeline file.
+
+use super::ask::Question;
+use super::{AskedFrom, Scheme, Verify, strict};
+use crate::base::codes::Code;
+use crate::base::fault::{Fault, Result};
+use crate::base::names::is_cluster_host;
+use crate::base::place::Place;
+use crate::clients::http;
+use crate::domain::routes::{self, Listed, PublicHost};
+use crate::domain::verify::{Expect, inside};
+use crate::engine::Ctx;
+use crate::stages::Shared;
+
+/// One thing to check: a question, and whose it is.
+#[derive(Clone, Debug)]
+pub struct Item {
+    pub question: Question,
+    /// Service, namespace; unknown for a check of a host that no route names.
+    pub service: Option<(String, String)>,
+    pub place: Option<Place>,
+    /// What is wanted of the answer, and not seen by who asks.
+    pub unseen: Vec<&'static str>,
+}
+
+/// The public hosts of the values file; none when the file has no `routes:`.
+///
+/// # Errors
+/// When the values file cannot be read or is not what it must be.
+pub fn public_hosts(shared: &Shared) -> Result<Vec<PublicHost>> {
+    Ok(routes::public_hosts(&listed(shared)?))
+}
+
+fn listed(shared: &Shared) -> Result<Vec<Listed>> {
+    let Some(params) = &shared.pipeline.routes else { return Ok(Vec::new()) };
+    let path = shared.path(&params.values);
+    let text = std::fs::read_to_string(&path).map_err(|error| {
+        Fault::new(Code::FileUnreadable, format!("cannot read the values file `{}`: {error}", params.values)).at(shared.place("/routes/values"))
+    })?;
+    routes::list(&text, &path.display().to_string(), params.list_key.as_deref())
+}
+
+/// Each public host with each prefix, as each scheme is listened for, and the checks in place of those they name. From inside, the names
+/// that only the cluster knows as well: at the Service itself, on its own port.
+pub(super) async fn all(ctx: &Ctx<Shared>, params: &Verify, schemes: &[Scheme]) -> Result<Vec<Item>> {
+    let shared = &ctx.shared;
+    if params.hosts.is_some() && shared.pipeline.routes.is_none() {
+        let fault = Fault::new(Code::FileInvalid, "`verify.hosts: from-routes` needs a `routes:` section that names the values file");
+        return Err(fault.at(shared.place("/verify/hosts")));
+    }
+    let entries = listed(shared)?;
+    let mut hosts = routes::public_hosts(&entries);
+    if params.from == AskedFrom::Cluster {
+        hosts.extend(routes::cluster_hosts(&entries));
+    }
+    let mut items = checks(shared, params, &hosts, schemes);
+    if params.hosts.is_some() {
+        listed_items(ctx, &hosts, schemes, &mut items);
+    }
+    if params.from == AskedFrom::Agent {
+        return Ok(items);
+    }
+    for item in &mut items {
+        (item.question.expect, item.unseen) = inside::seen(&item.question.expect);
+    }
+    strict::without(ctx, items).await
+}
+
+fn checks(shared: &Shared, params: &Verify, hosts: &[PublicHost], schemes: &[Scheme]) -> Vec<Item> {
+    let filters = &shared.filters;
+    let mut items = Vec::new();
+    for (index, check) in params.checks.iter().enumerate() {
+        let owner = hosts.iter().find(|h| covers(&h.host, &check.host));
+        let passes = |h: &PublicHost| filters.service(&h.service) && filters.namespace(&h.namespace);
+        if !filters.host(&check.host) || !owner.map_or(filters.services.is_empty() && filters.namespaces.is_empty(), passes) {
+            continue;
+        }
+        let place = shared.place(&format!("/verify/checks/{index}")).cloned();
+        let own = (params.from == AskedFrom::Cluster && is_cluster_host(&check.host)).then(|| owner.map_or(80, |owner| owner.port));
+        let usual = if own.is_some() { &[Scheme::Http] } else { schemes };
+        for &scheme in check.scheme.as_ref().map_or(usual, std::slice::from_ref) {
+            let question = question(scheme, &check.host, &check.path, own, check.expect());
+            let service = owner.map(|h| (h.service.clone(), h.namespace.clone()));
+            items.push(Item { question, service, place: place.clone(), unseen: Vec::new() });
+        }
+    }
+    items
+}
+
+fn listed_items(ctx: &Ctx<Shared>, hosts: &[PublicHost], schemes: &[Scheme], items: &mut Vec<Item>) {
+    let filters = &ctx.shared.filters;
+    for host in hosts.iter().filter(|h| filters.service(&h.service) && filters.namespace(&h.namespace) && filters.host(&h.host)) {
+        if let Some(why) = no_name(host) {
+            ctx.record.case(format!("GET {}", host.host)).service(&host.service).place(Some(&host.place)).skip(why);
+            continue;
+        }
+        let own = is_cluster_host(&host.host).then_some(host.port);
+        for prefix in &host.prefixes {
+            for &scheme in if own.is_some() { &[Scheme::Http] } else { schemes } {
+                let question = question(scheme, &host.host, prefix, own, Expect::default());
+                if !items.iter().any(|known| known.question.title() == question.title()) {
+                    let service = Some((host.service.clone(), host.namespace.clone()));
+                    items.push(Item { question, service, place: Some(host.place.clone()), unseen: Vec::new() });
+                }
+            }
+        }
+    }
+}
+
+fn question(scheme: Scheme, host: &str, path: &str, port: Option<u16>, expect: Expect) -> Question {
+    Question { scheme: http::Scheme::from(scheme), host: host.to_owned(), path: path.to_owned(), port, expect }
+}
+
+/// Why a host of the routes cannot be asked by its name.
+fn no_name(host: &PublicHost) -> Option<&'static str> {
+    if host.is_wildcard() {
+        return Some("a wildcard is no name to ask for: add a check with a name below it");
+    }
+    let short = is_cluster_host(&host.host) && strict::service_of(&host.host).is_none();
+    short.then_some("a short name is another Service in each namespace: write it as NAME.NAMESPACE.svc.cluster.local")
+}
+
+/// Does a host of the routes, which may be a wildcard, serve this name?
+fn covers(pattern: &str, host: &str) -> bool {
+    match pattern.strip_prefix('*') {
+        Some(rest) => host.len() > rest.len() && host.to_ascii_lowercase().ends_with(&rest.to_ascii_lowercase()),
+        None => pattern.eq_ignore_ascii_case(host),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wildcard_covers_names_below_it() {
+        assert!(covers("*.public.domain", "app1.public.domain") && covers("App1.x", "app1.X"));
+        assert!(!covers("*.public.domain", ".public.domain") && !covers("a.b", "c.b"));
+    }
+}

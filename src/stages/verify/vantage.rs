@@ -1,0 +1,125 @@
+//! Who asks: this agent, each address of the load balancer by itself; or a pod inside the cluster, whose curl looks names up.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use super::ask::{AT_ONCE, Question, Through};
+use super::inside::{Inside, Unheard};
+use crate::clients::http::{Answer, Http, NetError, Request};
+use crate::domain::probe;
+use crate::domain::verify::judged;
+use crate::domain::verify::want::Session;
+use crate::domain::verify::{Reply, inside};
+
+/// What one request may take.
+const REQUEST: Duration = Duration::from_secs(10);
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub enum Vantage {
+    Agent { http: Http, cacert: Option<PathBuf>, permits: Arc<Semaphore> },
+    Cluster(Inside),
+}
+
+/// Where one request connects to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    At(SocketAddr),
+    /// One of the load balancer's addresses, as who asks looks it up.
+    Balancer,
+    /// The host's own.
+    Own,
+}
+
+impl Target {
+    pub fn ip(self) -> Option<IpAddr> {
+        if let Target::At(address) = self { Some(address.ip()) } else { None }
+    }
+}
+
+impl Vantage {
+    pub fn agent(http: Http, cacert: Option<PathBuf>) -> Self {
+        Vantage::Agent { http, cacert, permits: Arc::new(Semaphore::new(AT_ONCE)) }
+    }
+
+    /// All targets of a question.
+    ///
+    /// # Errors
+    /// When the name does not resolve.
+    pub async fn targets(&self, question: &Question, through: &Through) -> Result<Vec<Target>, NetError> {
+        let port = question.scheme.default_port();
+        let (name, port) = match (self, through) {
+            _ if question.port.is_some() => return Ok(vec![Target::Own]),
+            (_, Through::Own) => return Ok(vec![Target::Own]),
+            (Vantage::Cluster(_), _) => return Ok(vec![Target::Balancer]),
+            (Vantage::Agent { .. }, Through::Balancer { name, .. }) => (name, port),
+            (Vantage::Agent { .. }, Through::Address(host, port)) => (host, *port),
+        };
+        let Vantage::Agent { http, .. } = self else { return Ok(Vec::new()) };
+        let addresses = http.resolve(name).await.map_err(NetError::Dns)?;
+        Ok(addresses.into_iter().map(|ip| Target::At(SocketAddr::new(ip, port))).collect())
+    }
+
+    /// One request.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn once(&self, question: &Question, through: &Through, target: Target) -> Result<judged::Answer, Unheard> {
+        let balancer = match through {
+            Through::Balancer { name, .. } if target != Target::Own => Some(name.clone()),
+            _ => None,
+        };
+        match self {
+            Vantage::Agent { http, cacert, permits } => {
+                let _permit = permits.acquire().await;
+                let mut request = Request::get(question.scheme, &question.host, &question.path);
+                request.port = question.port.unwrap_or(request.port);
+                request.connect = if let Target::At(address) = target { Some(address) } else { None };
+                request.via = balancer;
+                request.timeout = REQUEST;
+                request.cacert.clone_from(cacert);
+                Ok(heard(http.send(&request).await.map_err(Unheard::Net)?))
+            }
+            Vantage::Cluster(inside) => {
+                let name = balancer.clone().unwrap_or_else(|| question.host.clone());
+                let transfer = inside.ask(request(question, balancer, inside.trusts)).await?;
+                let reply = inside::answer(transfer, &name, REQUEST).map_err(Unheard::Net)?;
+                Ok(judged::Answer::Reply { reply, session: None })
+            }
+        }
+    }
+}
+
+fn heard(answer: Answer) -> judged::Answer {
+    let took_ms = u64::try_from(answer.timings.total.as_millis()).unwrap_or(u64::MAX);
+    let session = answer.tls.as_ref().map(|tls| Session { version: tls.version.clone(), not_after: tls.chain.first().map(|leaf| leaf.not_after) });
+    judged::Answer::Reply { reply: Reply { status: answer.status, body: answer.text(), headers: answer.headers, took_ms }, session }
+}
+
+/// The question as a pod's curl asks it.
+fn request(question: &Question, via: Option<String>, trusts: bool) -> probe::Request {
+    let port = question.port.map(|port| format!(":{port}")).unwrap_or_default();
+    let url = format!("{}://{}{port}{}", question.scheme.as_str(), question.host, question.path);
+    let within = u32::try_from(REQUEST.as_secs()).unwrap_or(u32::MAX);
+    probe::Request { url, via, within, cacert: trusts && question.scheme.as_str() == "https", ..probe::Request::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clients::http::Scheme;
+    use crate::domain::verify::Expect;
+
+    #[test]
+    fn a_pod_asks_by_the_hosts_own_name() {
+        let question = |scheme, port| Question { scheme, host: "h.example".into(), path: "/a?b=1".into(), port, expect: Expect::default() };
+        let asked = request(&question(Scheme::Https, None), Some("k8s.elb".into()), true);
+        assert_eq!((asked.url.as_str(), asked.via.as_deref(), asked.cacert), ("https://h.example/a?b=1", Some("k8s.elb"), true));
+        let asked = request(&question(Scheme::Http, Some(8000)), None, true);
+        assert_eq!((asked.url.as_str(), asked.via, asked.cacert), ("http://h.example:8000/a?b=1", None, false));
+    }
+}
