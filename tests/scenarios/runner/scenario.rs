@@ -22,6 +22,9 @@ pub(crate) struct Scenario {
     /// Which real parts it needs.
     #[serde(default)]
     pub(crate) lab: Profile,
+    /// The others of the lab would see what it makes.
+    #[serde(default)]
+    alone: bool,
     /// Why it can be staged on one side only.
     #[serde(default)]
     pub(crate) not_on: NotOn,
@@ -265,6 +268,7 @@ impl Scenario {
         let applied = self.before.iter().chain(&self.meanwhile).filter_map(|event| event.apply.as_ref());
         let mut objects = self.world["objects"].as_array().into_iter().flatten().map(|seed| &seed["manifest"]).chain(applied);
         objects.any(foreign)
+            || self.alone
             || self.lab == Profile::Full
             || self.before.iter().chain(&self.meanwhile).any(disturbs)
             || !self.world["aws"]["calls"].is_null()

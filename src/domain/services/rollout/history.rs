@@ -35,6 +35,9 @@ struct Disruption {
     before: bool,
 }
 
+/// The quota's controller takes a pod that has gone out of its sum a while later: until then a refusal says nothing of the room it made.
+const ROOM_COUNTS: Duration = Duration::from_secs(10);
+
 /// Whether a refusal is newer than the room that older pods have made.
 #[derive(Clone, Debug, Default)]
 struct Room {
@@ -180,7 +183,7 @@ impl History {
 
     /// Has nobody tried to create a pod since older pods last made room?
     pub fn is_untried(&self) -> bool {
-        self.room.made.is_some_and(|made| self.room.refused.is_none_or(|refused| refused <= made))
+        self.room.made.is_some_and(|made| self.room.refused.is_none_or(|refused| refused <= made + ROOM_COUNTS))
     }
 
     /// Was this condition `Progressing` written before the apply?

@@ -123,6 +123,9 @@ fn quota_that_leaves_no_room() {
     progressing(play.still(60.0));
     // It has left, and the controller has not tried again.
     progressing(play.at(61.0, |s| s.pods.retain(|p| p.newest)));
+    // At once the quota still counts the pod that has gone.
+    let soon = said.replace("app1-new-x", "app1-new-z");
+    progressing(play.at(62.0, |s| s.events.push(event("ReplicaSet", "app1-new", "FailedCreate", &soon, 62))));
     progressing(play.still(70.0));
     let again = said.replace("app1-new-x", "app1-new-y");
     failed(play.at(72.0, |s| s.events.push(event("ReplicaSet", "app1-new", "FailedCreate", &again, 72))), Code::QuotaExceeded);
