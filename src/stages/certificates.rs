@@ -38,7 +38,8 @@ impl Stage<Shared> for CertificatesStage {
             let (cluster, namespaces, record) = (&cluster, &namespaces, &ctx.record);
             async move {
                 case.progress("asking every proxy what it holds");
-                let evidence = gather::survey(cluster, namespaces).await?;
+                let (evidence, closed) = gather::survey(cluster, namespaces).await?;
+                closed.iter().for_each(|refused| case.warn(format!("left out: {}", refused.message)));
                 case.observed("certificates", &evidence);
                 let rows = survey::rows(&evidence);
                 let table = survey::table(&rows);

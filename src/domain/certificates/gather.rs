@@ -12,7 +12,8 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Service};
 use serde_json::Value;
 
-use crate::base::fault::Result;
+use crate::base::codes::Code;
+use crate::base::fault::{Fault, Result};
 use crate::base::names::ObjectName;
 use crate::clients::kube::Cluster;
 use crate::domain::certificates::access_log::AccessLog;
@@ -59,16 +60,21 @@ async fn around(cluster: &Cluster, namespace: &str, pods: impl Future<Output = V
 ///
 /// # Errors
 /// When pods cannot be listed at all.
-pub async fn survey(cluster: &Cluster, namespaces: &BTreeSet<String>) -> Result<Evidence> {
+/// Namespaces that may not be looked into are left out, each with the refusal; one at least must be readable.
+pub async fn survey(cluster: &Cluster, namespaces: &BTreeSet<String>) -> Result<(Evidence, Vec<Fault>)> {
     let system = cluster.list::<Pod>(ROOT_NAMESPACE, "").await?;
     let listed = join_all(namespaces.iter().map(|namespace| cluster.list::<Pod>(namespace, ""))).await;
-    let mut pods = Vec::new();
+    let (mut pods, mut closed) = (Vec::new(), Vec::new());
     for found in listed {
-        pods.extend(found?.into_iter().filter(|pod| is_running(pod) && is_proxied(pod)));
+        match found {
+            Ok(found) => pods.extend(found.into_iter().filter(|pod| is_running(pod) && is_proxied(pod))),
+            Err(refused) if refused.code == Code::Forbidden && closed.len() + 1 < namespaces.len() => closed.push(refused),
+            Err(fault) => return Err(fault),
+        }
     }
     let gateways: Vec<Pod> = system.into_iter().filter(|pod| is_running(pod) && is_proxied(pod)).collect();
     let mesh = mesh::look(cluster, namespaces).await;
-    Ok(with_pods(cluster, mesh, &pods, &gateways).await)
+    Ok((with_pods(cluster, mesh, &pods, &gateways).await, closed))
 }
 
 /// What the pods of these namespaces hold that are older than the current root. Newer ones have it, or a restart would not help them.

@@ -14,10 +14,11 @@ pub(super) async fn compare(cluster: &Cluster, namespaces: BTreeSet<String>, cas
     if !gather::any_older(cluster, &namespaces).await {
         return Ok(Done::unchanged((), "no pod is older than the mesh's root"));
     }
-    let evidence = match gather::survey(cluster, &namespaces).await {
-        Ok(evidence) => evidence,
+    let (evidence, closed) = match gather::survey(cluster, &namespaces).await {
+        Ok(found) => found,
         Err(fault) => return Ok(Done::Skipped(format!("pods cannot be listed: {}", fault.message))),
     };
+    closed.iter().for_each(|refused| case.warn(format!("left out: {}", refused.message)));
     let Some(root) = &evidence.root else { return Ok(Done::Skipped("the current root cannot be read".to_owned())) };
     let proxies: Vec<PodEvidence> = evidence.gateways.iter().chain(&evidence.pods).filter(|p| p.proxied).cloned().collect();
     let stale: Vec<PodEvidence> = proxies
