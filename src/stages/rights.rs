@@ -69,6 +69,9 @@ const ISTIOCTL: [&str; 14] = [
     "clusterrolebindings.rbac.authorization.k8s.io",
     "customresourcedefinitions.apiextensions.k8s.io",
 ];
+/// Of these the default profile makes none.
+const BY_OTHER_PROFILES: [&str; 2] = ["daemonsets.apps", "poddisruptionbudgets.policy"];
+
 /// The kinds that go with the purge, whoever made an object of them.
 const CUSTOM: [&str; 15] = [
     "destinationrules.networking.istio.io",
@@ -142,27 +145,34 @@ pub fn group(name: &str, pipeline: &Pipeline) -> BTreeSet<Right> {
     match name {
         "mesh-install" if pipeline.mesh.is_some() => {
             install(&mut rights);
-            let held = group("mesh", pipeline);
-            rights.retain(|right| !held.contains(right));
+            rights = beside("mesh", pipeline, rights);
         }
         "mesh" => mesh(pipeline, &all, &mut rights),
         "deploy" => {
             deploy(pipeline, &all, &mut rights);
-            // `redeploy` has verify.yaml too.
-            let (mut cure, mut held) = (BTreeSet::new(), BTreeSet::new());
+            let mut cure = BTreeSet::new();
             restart(pipeline, &all, &mut cure);
-            evidence(pipeline, &all, &mut held);
-            rights.extend(cure.difference(&held).cloned());
+            rights.extend(beside("verify", pipeline, cure));
         }
-        "preflight" => rights.extend(foreseeing(pipeline, &all)),
+        "preflight" => rights = beside("deploy", pipeline, foreseeing(pipeline, &all).into_iter().collect()),
         "releases" => releases(pipeline, &mut rights),
         "ingress" => ingress(pipeline, &mut rights),
         "verify" => evidence(pipeline, &all, &mut rights),
-        "troubleshoot" => probes(pipeline, &all, &mut rights),
+        "troubleshoot" => {
+            probes(pipeline, &all, &mut rights);
+            rights = beside("verify", pipeline, rights);
+        }
         "cleanup" => cleanup(pipeline, &mut rights),
         "lock" => lock(pipeline, &mut rights),
         _ => {}
     }
+    rights
+}
+
+/// What is left to grant to an identity that has another manifest, too.
+fn beside(other: &str, pipeline: &Pipeline, mut rights: BTreeSet<Right>) -> BTreeSet<Right> {
+    let held = group(other, pipeline);
+    rights.retain(|right| !held.contains(right));
     rights
 }
 
@@ -307,7 +317,7 @@ fn cleanup(pipeline: &Pipeline, rights: &mut BTreeSet<Right>) {
     }
     let made = ["virtualservices.networking.istio.io", "ingresses.networking.k8s.io"];
     for release in &pipeline.releases {
-        add(rights, &HELM, &release.namespace);
+        add(rights, &["get secrets", "list secrets", "update secrets", "delete secrets"], &release.namespace);
         take(rights, &made, &release.namespace);
     }
     if let Some(ingress) = &pipeline.ingress {
@@ -321,9 +331,10 @@ fn cleanup(pipeline: &Pipeline, rights: &mut BTreeSet<Right>) {
         service.namespaces.iter().for_each(|namespace| add(rights, &["get services"], namespace.name()));
     }
     let Some(mesh) = &pipeline.mesh else { return };
-    rights.extend(ISTIOCTL.iter().map(|resource| Right::new("delete", resource, "")));
+    let made = |resource: &&&str| mesh.profile != "default" || !BY_OTHER_PROFILES.contains(resource);
+    rights.extend(ISTIOCTL.iter().filter(made).map(|resource| Right::new("delete", resource, "")));
     rights.extend(CUSTOM.iter().map(|resource| Right::new("list", resource, "")));
-    add(rights, &["list pods"], "");
+    add(rights, &["list pods", "list secrets", "list networkattachmentdefinitions.k8s.cni.cncf.io"], "");
     named(rights, &["get", "delete"], NAMESPACES, &[ISTIO], "");
     for namespace in &mesh.inject {
         named(rights, &["get"], NAMESPACES, &[namespace.name()], "");
@@ -331,7 +342,7 @@ fn cleanup(pipeline: &Pipeline, rights: &mut BTreeSet<Right>) {
     named(rights, &["get"], CONFIG_MAPS, &[MEMORY], ISTIO);
     add(
         rights,
-        &["get services", "list secrets", "list jobs.batch", "list cronjobs.batch", "list statefulsets.apps", "list persistentvolumeclaims"],
+        &["get services", "delete pods", "list jobs.batch", "list cronjobs.batch", "list statefulsets.apps", "list persistentvolumeclaims"],
         ISTIO,
     );
     if mesh.common.is_some() {
@@ -340,6 +351,9 @@ fn cleanup(pipeline: &Pipeline, rights: &mut BTreeSet<Right>) {
     if mesh.gateway.is_some() {
         take(rights, &["gateways.networking.istio.io"], ISTIO);
     }
+    // what holds in all namespaces is not granted in one again
+    let everywhere: Vec<Right> = rights.iter().filter(|right| right.namespace.is_empty()).cloned().collect();
+    rights.retain(|right| right.namespace.is_empty() || !everywhere.contains(&Right { namespace: String::new(), ..right.clone() }));
 }
 
 fn take(rights: &mut BTreeSet<Right>, resources: &[&str], namespace: &str) {

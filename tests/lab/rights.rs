@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use meshstep::clients::kube::Right;
+use meshstep::stages::rights;
 use serde_json::{Value, json};
 
 use crate::grants;
@@ -12,17 +13,20 @@ use crate::shop::Shop;
 use crate::support::{Lab, Profile, Run, eventually};
 
 /// The manifests of `run` and `redeploy`.
-const GROUPS: [&str; 7] = ["mesh-install", "mesh", "deploy", "releases", "ingress", "verify", "lock"];
+const RUN: [&str; 7] = ["mesh-install", "mesh", "deploy", "releases", "ingress", "verify", "lock"];
 
 /// Who runs what, with the manifests that are bound to him. Each manifest is bound to a group of its own here, so that the log tells whose rights were used.
-const IDENTITIES: [(&str, &[&str]); 8] = [
-    ("everything", &GROUPS),
+const IDENTITIES: [(&str, &[&str]); 11] = [
+    ("everything", &RUN),
     ("mesh", &["mesh-install", "mesh", "lock"]),
     ("deploy", &["deploy", "lock"]),
     ("releases", &["releases", "lock"]),
     ("ingress", &["ingress"]),
     ("verify", &["verify"]),
     ("redeploy", &["verify", "deploy", "lock"]),
+    ("foresight", &["preflight", "deploy", "lock"]),
+    ("troubleshoot", &["troubleshoot", "verify"]),
+    ("cleanup", &["cleanup", "lock"]),
     ("nobody", &[]),
 ];
 
@@ -38,7 +42,7 @@ struct Scene {
 }
 
 pub(crate) fn each_is_needed_and_they_are_enough() {
-    let lab = Lab::up(Profile::Full, &[("LAB_AUDIT", "1")]);
+    let lab = Lab::up(Profile::Full, &[("LAB_AUDIT", "1"), ("CM_REFRESH", "600")]);
     let shop = Shop::copy(&lab);
     lab.image("crash", json!({"command": ["sh", "-c", "echo no database today; exit 1"]}));
     let scene = Scene { lab, shop };
@@ -59,6 +63,9 @@ pub(crate) fn each_is_needed_and_they_are_enough() {
     scene.upgrade();
     scene.incident();
     scene.stale_gateway();
+    scene.foresight();
+    scene.troubleshoot();
+    scene.cleanup();
     scene.assert_all_used();
 }
 
@@ -89,7 +96,7 @@ impl Scene {
 
     fn grant_all(&self) {
         self.apply(&grants::objects("00-namespaces"));
-        for file in GROUPS {
+        for file in rights::GROUPS {
             self.grant(file, grants::objects(file));
         }
     }
@@ -124,7 +131,7 @@ impl Scene {
         for line in log.lines() {
             rules_in(&serde_json::from_str(line).expect("JSON"), &mut told);
         }
-        let granted = GROUPS.iter().flat_map(|file| grants::granted(file, &grants::objects(file))).map(|grant| grant.right);
+        let granted = RUN.iter().flat_map(|file| grants::granted(file, &grants::objects(file))).map(|grant| grant.right);
         let missing: Vec<String> =
             granted.map(|right| format!("in {}: {}", right.role(), right.rule())).filter(|rule| !told.contains(rule)).collect();
         assert!(missing.is_empty(), "doctor does not tell:\n{}", missing.join("\n"));
@@ -184,9 +191,30 @@ impl Scene {
         // The hosts are broken, which is worse than the right that is missing for the cure.
         let seen = self.run("verify", &["verify"]).exits(5);
         assert!(seen.text.contains("this identity may not get leases (coordination.k8s.io) in default"), "{}", seen.text);
+        self.blind();
         self.run("redeploy", &["redeploy"]).exits(0);
         self.run("everything", &["run"]).exits(0);
         self.shop.assert_answers(&self.lab);
+    }
+
+    /// Who may not look into the proxies tells what is stale by logs and age, and does not take the one workload that is not for it.
+    fn blind(&self) {
+        self.restart("prod", "deployment/app3-service");
+        for file in ["verify", "deploy"] {
+            let mut objects = grants::objects(file);
+            for rules in objects.iter_mut().filter_map(|object| object["rules"].as_array_mut()) {
+                rules.retain(|rule| rule["resources"] != json!(["pods/portforward"]));
+            }
+            self.grant(file, objects);
+        }
+        let seen = self.run("redeploy", &["troubleshoot", "certificates"]).exits(0);
+        for said in ["not read; older than the root", "not proven", "left out: listing pods: this identity may not list pods in default"] {
+            assert!(seen.text.contains(said), "it does not say `{said}`:\n{}", seen.text);
+        }
+        let planned = self.run("redeploy", &["redeploy", "--dry-run"]).exits(0);
+        let restarts = |what: &str| planned.text.matches(what).count();
+        assert_eq!((restarts("would restart Deployment"), restarts("Deployment app3-service in prod")), (5, 0), "{}", planned.text);
+        self.grant_all();
     }
 
     /// A new root, which every workload has and the gateway has not: it is the gateway that is restarted.
@@ -204,6 +232,67 @@ impl Scene {
         self.shop.assert_answers(&self.lab);
     }
 
+    /// What a workload needs is not there: nothing of it is made.
+    fn foresight(&self) {
+        let template = self.shop.folder().join("charts/service/templates/looker.yaml");
+        let looker = json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "looker", "labels": {"app": "looker"}},
+            "spec": {"selector": {"matchLabels": {"app": "looker"}}, "template": {"metadata": {"labels": {"app": "looker"}}, "spec": {
+                "containers": [{"name": "app", "image": "registry.example/app1:1", "envFrom": [{"configMapRef": {"name": "no-settings"}}],
+                                "volumeMounts": [{"name": "data", "mountPath": "/data"}]}],
+                "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "no-claim"}}],
+            }}},
+        });
+        std::fs::write(&template, looker.to_string()).expect("written");
+        for namespace in ["pre-prod", "prod"] {
+            let refused = self.run("foresight", &["deploy", "--service", "app1-service", "--namespace", namespace]).exits(5);
+            assert!(refused.text.contains("no-settings") && refused.text.contains("no-claim"), "{}", refused.text);
+            assert!(self.lab.try_exec(&["kubectl", "-n", namespace, "get", "deployment", "looker"]).is_err(), "it was made");
+        }
+        std::fs::remove_file(template).expect("removed");
+    }
+
+    /// Probes of every service, and a fault that they find: a Service that leads to a port where nobody listens.
+    fn troubleshoot(&self) {
+        self.run("troubleshoot", &["troubleshoot"]).exits(0);
+        let target = |port: &str| {
+            let patch = format!(r#"[{{"op":"replace","path":"/spec/ports/0/targetPort","value":{port}}}]"#);
+            self.lab.exec(&["kubectl", "-n", "prod", "patch", "service", "app1-service", "--type=json", "-p", &patch]);
+        };
+        let before = self.lab.exec(&["kubectl", "-n", "prod", "get", "service", "app1-service", "-o", "jsonpath={.spec.ports[0].targetPort}"]);
+        target("9");
+        let found = self.run("troubleshoot", &["troubleshoot", "--service", "app1-service", "--namespace", "prod"]).exits(5);
+        assert!(found.text.contains("fault_in_service") && found.text.contains("port 9"), "{}", found.text);
+        target(&if before.parse::<u16>().is_ok() { before } else { format!("{before:?}") });
+        for namespace in ["pre-prod", "prod", "istio-system"] {
+            let probes = self.lab.exec(&["kubectl", "-n", namespace, "get", "pods", "-l", "app.kubernetes.io/managed-by=meshstep", "-o", "name"]);
+            assert_eq!(probes, "", "left in {namespace}");
+        }
+    }
+
+    /// Everything goes, the CA too: the pods that still have sidecars are told of.
+    fn cleanup(&self) {
+        let cluster = self.lab.env("LAB_CLUSTER").to_owned();
+        self.run("cleanup", &["cleanup", "--yes", &cluster, "--discard-ca"]).exits(0);
+        assert!(self.lab.try_exec(&["kubectl", "get", "namespace", "istio-system"]).is_err(), "the namespace is still there");
+
+        // A binding that somebody's stripped finalizer left behind.
+        self.grant_all();
+        let group = format!(
+            "out = aws('elbv2').create_target_group(Name='left', Protocol='HTTP', Port=80, VpcId={}, TargetType='ip')['TargetGroups'][0]",
+            self.lab.account()["vpc"]
+        );
+        let labels = json!({"ingress.k8s.aws/stack-namespace": "istio-system", "ingress.k8s.aws/stack-name": "gw-ingress"});
+        self.apply(&[json!({
+            "apiVersion": "elbv2.k8s.aws/v1beta1", "kind": "TargetGroupBinding",
+            "metadata": {"name": "left", "namespace": "istio-system", "labels": labels},
+            "spec": {"serviceRef": {"name": "gone", "port": 80}, "targetGroupARN": self.lab.aws(&group)["TargetGroupArn"], "targetType": "ip"},
+        })]);
+        let again = self.run("cleanup", &["cleanup", "--yes", &cluster]).exits(0);
+        let left = self.lab.exec(&["kubectl", "get", "targetgroupbindings", "-A", "-o", "name"]);
+        assert_eq!(left, "", "{}", again.text);
+    }
+
     fn restart(&self, namespace: &str, what: &str) {
         self.lab.exec(&["kubectl", "-n", namespace, "rollout", "restart", what]);
         self.lab.exec(&["kubectl", "-n", namespace, "rollout", "status", what, "--timeout=60s"]);
@@ -211,7 +300,8 @@ impl Scene {
 
     /// Each rule and each binding served at least one call that was let through.
     fn assert_all_used(&self) {
-        let grants: BTreeMap<&str, Vec<grants::Grant>> = GROUPS.iter().map(|file| (*file, grants::granted(file, &grants::objects(file)))).collect();
+        let grants: BTreeMap<&str, Vec<grants::Grant>> =
+            rights::GROUPS.iter().map(|file| (*file, grants::granted(file, &grants::objects(file)))).collect();
         let log = std::fs::read_to_string(self.lab.run_folder().join("log/audit.log")).expect("an audit log");
         let (mut rules, mut bindings, mut without) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         for line in log.lines() {

@@ -269,11 +269,13 @@ const PURGED: &[(&str, &str, &str)] = &[
     ("rbac.authorization.k8s.io", "v1", "Role"),
     ("policy", "v1", "PodDisruptionBudget"),
     ("autoscaling", "v2", "HorizontalPodAutoscaler"),
+    ("networking.istio.io", "v1alpha3", "EnvoyFilter"),
     ("admissionregistration.k8s.io", "v1", "MutatingWebhookConfiguration"),
     ("admissionregistration.k8s.io", "v1", "ValidatingWebhookConfiguration"),
     ("rbac.authorization.k8s.io", "v1", "ClusterRole"),
     ("rbac.authorization.k8s.io", "v1", "ClusterRoleBinding"),
     ("apiextensions.k8s.io", "v1", "CustomResourceDefinition"),
+    ("k8s.cni.cncf.io", "v1", "NetworkAttachmentDefinition"),
 ];
 
 async fn uninstall(words: &[&str]) -> Result<i32, Failed> {
@@ -292,7 +294,12 @@ async fn uninstall(words: &[&str]) -> Result<i32, Failed> {
     for (group, version, kind) in PURGED {
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
         let all: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-        for object in all.list(&labelled).await?.items {
+        let found = match all.list(&labelled).await {
+            Ok(found) => found.items,
+            Err(kube::Error::Api(status)) if status.code == 404 => continue, // no such kind here
+            Err(error) => return Err(error.into()),
+        };
+        for object in found {
             let name = object.metadata.name.clone().unwrap_or_default();
             let ns = object.metadata.namespace.clone();
             let api: Api<DynamicObject> = ns.as_deref().map_or_else(|| all.clone(), |ns| Api::namespaced_with(client.clone(), ns, &resource));
