@@ -10,7 +10,8 @@ use crate::support::{Lab, Profile, Run, eventually};
 const SYSTEM: &str = "istio-system";
 
 pub(crate) fn causes_and_cures() {
-    let lab = Lab::up(Profile::Full, &[]);
+    // What is stale stays so: else a proxy finds the new root in its volume within a minute.
+    let lab = Lab::up(Profile::Full, &[("CM_REFRESH", "600")]);
     let shop = Shop::copy(&lab);
     shop.run(&lab, "helm", &[]).exits(0);
     // What stays wrong need not be asked for a minute.
@@ -21,6 +22,12 @@ pub(crate) fn causes_and_cures() {
     broken_without_tls(&lab, &shop);
     plaintext(&lab, &shop);
 
+    // What istiod signs for app3 is valid for 40 seconds, and is renewed as long as it can be.
+    // Each request is a handshake: on an open connection nobody looks at certificates again.
+    let short = r#"{"spec":{"template":{"metadata":{"annotations":{"proxy.istio.io/config":"proxyMetadata: {SECRET_TTL: 40s}"}}}}}"#;
+    patched(&lab, "prod", "app3-service", short);
+    let rule = r#"{"apiVersion":"networking.istio.io/v1","kind":"DestinationRule","metadata":{"name":"handshakes","namespace":"prod"},"spec":{"host":"app3-service.prod.svc.cluster.local","trafficPolicy":{"connectionPool":{"http":{"maxRequestsPerConnection":1}}}}}"#;
+    apply(&lab, rule);
     renew_root(&lab, &["pre-prod", "prod"], &["prod/app1-service", "prod/app2-service"]);
     let table = troubleshoot(&lab, &shop).exits(5);
     assert!(table.text.contains("STALE") && table.text.contains("stale_certificate"), "{}", table.text);
@@ -157,16 +164,16 @@ fn apply(lab: &Lab, manifest: &str) {
     lab.exec(&["kubectl", "apply", "-f", file.path().to_str().expect("UTF-8")]);
 }
 
-/// app1-service in prod is stale, and a restart would not help now: nothing is touched, and it is said why.
+/// A workload is stale or its certificate has expired, and a restart would not help now: nothing is touched, and it is said why.
 fn stops(lab: &Lab, shop: &Shop) {
-    let host = ["--host", "app1.example.com"];
-    let stopped = |code: &str| {
+    let stopped_at = |host: &str, code: &str| {
         let before = state(lab);
-        let run = verify(lab, shop, &host).exits(5);
+        let run = verify(lab, shop, &["--host", host]).exits(5);
         assert!(run.text.contains(code), "{code}:\n{}", run.text);
         only_restarted(&before, &state(lab), &[], &run.text);
         println!("   {code} in {:.1} s", run.took.as_secs_f64());
     };
+    let stopped = |code: &str| stopped_at("app1.example.com", code);
     // The API server does not trust the injector; istiod would correct it, if it still found its webhook.
     // The default revision is reached by its tag.
     let hooks = "mutatingwebhookconfiguration/istio-revision-tag-default";
@@ -199,6 +206,9 @@ fn stops(lab: &Lab, shop: &Shop) {
     stopped("stale_configmap");
     let back = serde_json::json!({"data": {"root-cert.pem": right}});
     lab.exec(&["kubectl", "-n", "prod", "patch", "configmap", "istio-ca-root-cert", "--type=merge", "-p", &back.to_string()]);
+    // By now the certificate that nobody renews has expired.
+    asked(lab, "app3.example.com", 503);
+    stopped_at("app3.example.com", "leaf_expired");
     lab.exec(&["kubectl", "-n", SYSTEM, "scale", "deployment/istiod", "--replicas=1"]);
     lab.exec(&["kubectl", "-n", SYSTEM, "rollout", "status", "deployment/istiod", "--timeout=60s"]);
 }

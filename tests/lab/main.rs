@@ -6,6 +6,7 @@ mod conformance;
 #[path = "../rbac/grants.rs"]
 mod grants;
 mod killed;
+mod lanes;
 mod logs;
 #[path = "../conformance/play.rs"]
 mod play;
@@ -34,18 +35,19 @@ struct Scenario {
     run: fn(&[String]),
 }
 
+/// The longest first: two of them run at once.
 const SCENARIOS: [Scenario; 11] = [
     Scenario { name: "waiting", within: Duration::from_secs(300), by_name: true, run: waiting::side_by_side },
+    Scenario { name: "rights", within: Duration::from_secs(600), by_name: false, run: |_| rights::each_is_needed_and_they_are_enough() },
+    Scenario { name: "certificates", within: Duration::from_secs(600), by_name: false, run: |_| certificates::causes_and_cures() },
     Scenario { name: "scenarios", within: Duration::from_secs(480), by_name: false, run: scenarios::both_sides },
-    Scenario { name: "killed", within: Duration::from_secs(90), by_name: false, run: |_| killed::leaves_nothing_that_the_next_does_not_remove() },
-    Scenario { name: "conformance", within: Duration::from_secs(90), by_name: false, run: |_| conformance::recordings_are_true() },
-    Scenario { name: "rights", within: Duration::from_secs(400), by_name: false, run: |_| rights::each_is_needed_and_they_are_enough() },
-    Scenario { name: "teams", within: Duration::from_secs(90), by_name: false, run: |_| teams::each_gets_its_load_balancer() },
-    Scenario { name: "cleanup", within: Duration::from_secs(90), by_name: false, run: |_| cleanup::leaves_nothing() },
+    Scenario { name: "stale-root", within: Duration::from_secs(300), by_name: false, run: |_| stale_root::after_a_reinstall() },
     Scenario { name: "runbook", within: Duration::from_secs(240), by_name: false, run: |_| runbook::with_helm_4() },
     Scenario { name: "runbook-helm-3", within: Duration::from_secs(240), by_name: false, run: |_| runbook::with_helm_3() },
-    Scenario { name: "stale-root", within: Duration::from_secs(300), by_name: false, run: |_| stale_root::after_a_reinstall() },
-    Scenario { name: "certificates", within: Duration::from_secs(360), by_name: false, run: |_| certificates::causes_and_cures() },
+    Scenario { name: "cleanup", within: Duration::from_secs(180), by_name: false, run: |_| cleanup::leaves_nothing() },
+    Scenario { name: "teams", within: Duration::from_secs(120), by_name: false, run: |_| teams::each_gets_its_load_balancer() },
+    Scenario { name: "conformance", within: Duration::from_secs(120), by_name: false, run: |_| conformance::recordings_are_true() },
+    Scenario { name: "killed", within: Duration::from_secs(120), by_name: false, run: |_| killed::leaves_nothing_that_the_next_does_not_remove() },
 ];
 
 fn main() -> ExitCode {
@@ -62,13 +64,17 @@ fn main() -> ExitCode {
         Some((first, words)) if first == "scenarios" || first == "waiting" => (vec![first.clone()], words.to_vec()),
         _ => (args, Vec::new()),
     };
-    let chosen: Vec<&Scenario> = SCENARIOS
-        .iter()
-        .filter(|scenario| (args.is_empty() && !scenario.by_name) || args.iter().any(|arg| scenario.name.contains(arg.as_str())))
-        .collect();
+    let in_lane = std::env::var_os(lanes::LANE_VARIABLE).is_some();
+    let named = |scenario: &Scenario, arg: &str| if in_lane { scenario.name == arg } else { scenario.name.contains(arg) };
+    let chosen: Vec<&Scenario> =
+        SCENARIOS.iter().filter(|scenario| (args.is_empty() && !scenario.by_name) || args.iter().any(|arg| named(scenario, arg))).collect();
     if chosen.is_empty() {
         println!("no scenario is named so; there are: {}", SCENARIOS.map(|scenario| scenario.name).join(", "));
         return ExitCode::FAILURE;
+    }
+    if in_lane {
+        support::clean_on_signals();
+        return if chosen.iter().all(|scenario| passes(scenario, &words)) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let missing = support::missing();
     if !missing.is_empty() {
@@ -77,12 +83,17 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let _alone = support::alone();
-    support::clean_on_signals();
-    if let Err(error) = support::build() {
+    if let Err(error) = support::build().and_then(|()| support::clean_all()) {
         println!("{error}");
         return ExitCode::FAILURE;
     }
-    let failed: Vec<&str> = chosen.iter().filter(|scenario| !passes(scenario, &words)).map(|scenario| scenario.name).collect();
+    let failed = match chosen.as_slice() {
+        [one] => {
+            support::clean_on_signals();
+            if passes(one, &words) { Vec::new() } else { vec![one.name] }
+        }
+        several => lanes::run(&several.iter().map(|scenario| scenario.name).collect::<Vec<_>>()),
+    };
     if failed.is_empty() {
         println!("lab: {} scenarios passed", chosen.len());
         ExitCode::SUCCESS

@@ -20,7 +20,7 @@ use crate::runner::{Part, Played, Profile, Scenario, Side, Stage, chosen, play};
 use crate::support::{self, Lab};
 
 /// What waits more than it works, at once.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 6;
 /// Every scenario's identity has it; a word that also stands in messages would be masked there.
 const SECRET: &str = "a-key-of-the-lab-that-opens-nothing-real";
 
@@ -29,18 +29,15 @@ pub(crate) fn both_sides(words: &[String]) {
     meshstep::clients::install_crypto_provider();
     let files = chosen(words);
     assert!(!files.is_empty(), "no scenario is named so");
-    let scenarios: Vec<(PathBuf, Scenario)> =
+    let mut scenarios: Vec<(PathBuf, Scenario)> =
         files.iter().map(|file| (file.clone(), Scenario::read(file, &[]).unwrap_or_else(|problem| panic!("{problem}")))).collect();
+    // the longest first, so that nothing is left to wait for at the end
+    scenarios.sort_by_key(|(_, scenario)| std::cmp::Reverse(scenario.expect.within.0));
     let mut rows: BTreeMap<String, Row> = BTreeMap::new();
     for (_, scenario) in &scenarios {
         rows.insert(scenario.name.clone(), Row::new(scenario));
     }
-    support::runtime().block_on(async {
-        let here: Vec<&Path> = scenarios.iter().filter(|(_, s)| s.not_on.sandbox.is_none()).map(|(file, _)| file.as_path()).collect();
-        for (name, played) in all(&Sandbox, &here, AT_ONCE).await {
-            rows.entry(name).and_modify(|row| row.sandbox = Ok(played));
-        }
-    });
+    let mut here: Vec<&Path> = scenarios.iter().filter(|(_, s)| s.not_on.sandbox.is_none()).map(|(file, _)| file.as_path()).collect();
     for profile in [Profile::Alb, Profile::Full] {
         let mine: Vec<&(PathBuf, Scenario)> = scenarios.iter().filter(|(_, s)| s.lab == profile && s.not_on.lab.is_none()).collect();
         if mine.is_empty() {
@@ -53,9 +50,11 @@ pub(crate) fn both_sides(words: &[String]) {
         support::runtime().block_on(async {
             for (files, at_once) in [(paths(&together), AT_ONCE), (paths(&alone), 1)] {
                 let files: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
-                for (name, played) in all(&&side, &files, at_once).await {
-                    rows.entry(name).and_modify(|row| row.lab = Ok(played));
-                }
+                // the sandbox plays beside the first of the lab's
+                let (lab, on_sandbox) = (&side, std::mem::take(&mut here));
+                let (on_lab, on_sandbox) = futures::join!(all(&lab, &files, at_once), all(&Sandbox, &on_sandbox, AT_ONCE));
+                on_lab.into_iter().for_each(|(name, played)| drop(rows.entry(name).and_modify(|row| row.lab = Ok(played))));
+                on_sandbox.into_iter().for_each(|(name, played)| drop(rows.entry(name).and_modify(|row| row.sandbox = Ok(played))));
             }
         });
     }

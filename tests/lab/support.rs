@@ -12,9 +12,16 @@ use std::time::Duration;
 use meshstep::base::wait::{self, Patience, Poll};
 use tempfile::TempDir;
 
-/// The namespaces and the run folder of `cargo lab`; a lab that somebody brought up by hand keeps its own.
-const NAMESPACE: &str = "meshsteplab";
-const PORT_BASE: &str = "29000";
+use crate::lanes::LANE_VARIABLE;
+
+/// The labs that run at once. The namespaces and run folders of `cargo lab` end so; a lab that somebody brought up by hand keeps its own.
+pub(crate) const LANES: [&str; 2] = ["1", "2"];
+
+/// The lane of this process: several scenarios have one each (lanes.rs).
+fn lane() -> &'static str {
+    static LANE: OnceLock<&str> = OnceLock::new();
+    LANE.get_or_init(|| LANES.into_iter().find(|lane| std::env::var(LANE_VARIABLE).is_ok_and(|named| named == *lane)).unwrap_or(LANES[0]))
+}
 
 pub(crate) fn kit() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab/kit")
@@ -26,8 +33,12 @@ pub(crate) fn cache() -> PathBuf {
     std::env::var_os("LAB_CACHE").map(PathBuf::from).or_else(|| base().map(|base| base.join("meshstep-lab"))).expect("HOME or LAB_CACHE is set")
 }
 
-fn run_folder() -> PathBuf {
-    cache().join("run-cargo-lab")
+fn run_folder(lane: &str) -> PathBuf {
+    cache().join(format!("run-cargo-lab-{lane}"))
+}
+
+fn namespace(lane: &str) -> String {
+    format!("meshsteplab{lane}")
 }
 
 /// Everything that is missing here, each with what to do. Empty: the lab can run.
@@ -90,21 +101,27 @@ pub(crate) fn alone() -> File {
 static UP: Mutex<Option<u32>> = Mutex::new(None);
 static ENDING: AtomicBool = AtomicBool::new(false);
 
-/// Removes what a killed run left: processes, namespaces, mounts.
-pub(crate) fn clean() -> Result<(), String> {
+/// Removes what a killed run left in this lane: processes, namespaces, mounts.
+fn clean() -> Result<(), String> {
+    clean_lane(lane())
+}
+
+/// The same in every lane.
+pub(crate) fn clean_all() -> Result<(), String> {
+    LANES.into_iter().try_for_each(clean_lane)
+}
+
+fn clean_lane(lane: &str) -> Result<(), String> {
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let output = kit_command("down.sh").arg("--orphans").output().map_err(|error| error.to_string())?;
+    let mut down = bound(kit().join("down.sh"));
+    let output = environment_of(lane, &mut down).arg("--orphans").output().map_err(|error| error.to_string())?;
     if output.status.success() { Ok(()) } else { Err(format!("down.sh: {}", String::from_utf8_lossy(&output.stderr))) }
 }
 
 /// Takes the lab down when this process is asked to end.
 pub(crate) fn clean_on_signals() {
-    let runtime = runtime();
-    runtime.spawn(async {
-        use tokio::signal::unix::{SignalKind, signal};
-        let (mut term, mut int) = (signal(SignalKind::terminate()).expect("SIGTERM"), signal(SignalKind::interrupt()).expect("SIGINT"));
-        let code = tokio::select! { _ = term.recv() => 143, _ = int.recv() => 130 };
+    on_signals(|| {
         println!("interrupted: taking the lab down");
         ENDING.store(true, Ordering::SeqCst);
         let up = *UP.lock().unwrap_or_else(PoisonError::into_inner);
@@ -114,7 +131,17 @@ pub(crate) fn clean_on_signals() {
         if let Err(error) = clean() {
             println!("{error}");
         }
-        #[expect(clippy::exit, reason = "the scenario's thread is in the middle of something; nothing else ends the process")]
+    });
+}
+
+/// What is done before this process ends when it is asked to.
+pub(crate) fn on_signals(last: fn()) {
+    runtime().spawn(async move {
+        use tokio::signal::unix::{SignalKind, signal};
+        let (mut term, mut int) = (signal(SignalKind::terminate()).expect("SIGTERM"), signal(SignalKind::interrupt()).expect("SIGINT"));
+        let code = tokio::select! { _ = term.recv() => 143, _ = int.recv() => 130 };
+        last();
+        #[expect(clippy::exit, reason = "a scenario is in the middle of something; nothing else ends the process")]
         std::process::exit(code);
     });
 }
@@ -125,7 +152,7 @@ pub(crate) fn runtime() -> &'static tokio::runtime::Runtime {
 }
 
 /// A program that ends when this process is killed, whatever happens here.
-fn bound(program: impl AsRef<OsStr>) -> Command {
+pub(crate) fn bound(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "--"]).arg(program);
     command
@@ -139,7 +166,12 @@ fn kit_command(script: &str) -> Command {
 
 /// Whose lab the kit's scripts speak of.
 pub(crate) fn kit_environment(command: &mut Command) -> &mut Command {
-    command.env("LAB_CACHE", cache()).env("LAB_RUN", run_folder()).env("LAB_NS", NAMESPACE).env("LAB_PORT_BASE", PORT_BASE).stdin(Stdio::null())
+    environment_of(lane(), command)
+}
+
+fn environment_of<'a>(lane: &str, command: &'a mut Command) -> &'a mut Command {
+    let ports = format!("2{}000", 2 * lane.parse::<u32>().unwrap_or_default() + 5); // 27000 and 29000
+    command.env("LAB_CACHE", cache()).env("LAB_RUN", run_folder(lane)).env("LAB_NS", namespace(lane)).env("LAB_PORT_BASE", ports).stdin(Stdio::null())
 }
 
 /// Waits until `look` gives a value; its error is the reason why not yet.
@@ -212,7 +244,7 @@ impl Lab {
             Profile::Full => "full",
         };
         let output = up(kit_command("up.sh").args(["--profile", name]).envs(settings.iter().copied()));
-        let run = run_folder();
+        let run = run_folder(lane());
         // From here on a panic takes it down again.
         let mut lab = Self { in_namespace: run.join("netns").exists(), run, env: BTreeMap::new(), home: tempfile::tempdir().expect("a folder") };
         assert!(output.status.success(), "up.sh: {}", String::from_utf8_lossy(&output.stderr));
@@ -238,7 +270,7 @@ impl Lab {
     pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = if self.in_namespace {
             let mut command = bound("ip");
-            command.args(["netns", "exec", NAMESPACE]).arg(program);
+            command.args(["netns", "exec", &namespace(lane())]).arg(program);
             command
         } else {
             bound(program)
@@ -359,8 +391,9 @@ impl Drop for Lab {
     fn drop(&mut self) {
         if std::thread::panicking() && std::env::var_os("LAB_KEEP").is_some() {
             println!(
-                "LAB_KEEP: the lab stays up; look with `LAB_RUN={} . tests/lab/kit/env`, end it with LAB_RUN=… LAB_NS={NAMESPACE} tests/lab/kit/down.sh",
-                self.run.display()
+                "LAB_KEEP: the lab stays up; look with `LAB_RUN={} . tests/lab/kit/env`, end it with LAB_RUN=… LAB_NS={} tests/lab/kit/down.sh",
+                self.run.display(),
+                namespace(lane())
             );
             return;
         }
