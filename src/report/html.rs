@@ -2,6 +2,7 @@
 //! security policy at least as plain, readable HTML. Filters are radio buttons that the style sheet obeys.
 
 use std::fmt::Write as _;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,15 +16,16 @@ use crate::report::{Options, Sink, logs, write_whole};
 
 const STYLE: &str = include_str!("html/page.css");
 
-/// The page.
-pub fn page(run: &RunSummary) -> String {
+/// Writes the page, case by case: the whole of it is never in memory.
+pub fn page(run: &RunSummary, out: &mut impl Write) -> io::Result<()> {
     let counts = Counts::of(&run.cases);
     let head = &run.run;
     let title = format!("{} · {}", esc(&head.pipeline, 100), esc(&head.environment, 100));
-    let mut out = format!(
+    write!(
+        out,
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\n\
          <title>{title}</title>\n<style>{STYLE}</style></head><body>\n<header><h1>{title}</h1>\n"
-    );
+    )?;
     let mut facts: Vec<String> =
         [&head.run_id, &head.tool, &head.hostname].iter().filter(|fact| !fact.is_empty()).map(|fact| esc(fact, 200)).collect();
     if let Some(started) = run.started {
@@ -35,20 +37,19 @@ pub fn page(run: &RunSummary) -> String {
     if head.dry_run {
         facts.push("dry run".into());
     }
-    let _infallible = writeln!(out, "<p class=\"dim\">{}</p>\n{}", facts.join(" · "), verdict(run, counts));
-    let _infallible = writeln!(out, "<p>{} in {}: {}</p></header>", count(counts.cases, "case"), seconds(run.seconds), counts.words());
-    filters(&mut out, counts);
+    writeln!(out, "<p class=\"dim\">{}</p>\n{}", facts.join(" · "), verdict(run, counts))?;
+    writeln!(out, "<p>{} in {}: {}</p></header>", count(counts.cases, "case"), seconds(run.seconds), counts.words())?;
+    filters(out, counts)?;
     let worst = worst_first(&run.cases);
     if !worst.is_empty() {
-        let _infallible = writeln!(out, "<section><h2>Worst first</h2>");
-        worst.iter().for_each(|(case, _)| entry(&mut out, case, &head.environment, true));
-        out.push_str("</section>\n");
+        writeln!(out, "<section><h2>Worst first</h2>")?;
+        worst.iter().try_for_each(|(case, _)| entry(out, case, &head.environment, true))?;
+        writeln!(out, "</section>")?;
     }
     for stage in &run.stages {
-        section(&mut out, run, stage);
+        section(out, run, stage)?;
     }
-    out.push_str("</body></html>\n");
-    out
+    writeln!(out, "</body></html>")
 }
 
 fn verdict(run: &RunSummary, counts: Counts) -> String {
@@ -61,7 +62,7 @@ fn verdict(run: &RunSummary, counts: Counts) -> String {
     format!("<p class=\"verdict {class}\">{text}</p>")
 }
 
-fn filters(out: &mut String, counts: Counts) {
+fn filters(out: &mut impl Write, counts: Counts) -> io::Result<()> {
     let all = [
         ("all", "all", counts.cases),
         ("failed", "failed", counts.failed + counts.errors),
@@ -71,31 +72,31 @@ fn filters(out: &mut String, counts: Counts) {
         ("skipped", "skipped", counts.skipped),
         ("warned", "warnings", counts.warnings),
     ];
-    out.push_str("<fieldset>");
+    write!(out, "<fieldset>")?;
     for (at, (id, label, n)) in all.iter().enumerate().filter(|(at, (_, _, n))| *at == 0 || *n > 0) {
         let checked = if at == 0 { " checked" } else { "" };
-        let _infallible = write!(out, "<label><input type=\"radio\" name=\"f\" id=\"f-{id}\"{checked}>{label} {n}</label>");
+        write!(out, "<label><input type=\"radio\" name=\"f\" id=\"f-{id}\"{checked}>{label} {n}</label>")?;
     }
-    out.push_str("</fieldset>\n");
+    writeln!(out, "</fieldset>")
 }
 
-fn section(out: &mut String, run: &RunSummary, stage: &StageRun) {
+fn section(out: &mut impl Write, run: &RunSummary, stage: &StageRun) -> io::Result<()> {
     let time = if stage.open { "not ended".to_owned() } else { seconds(stage.seconds) };
-    let _infallible = writeln!(out, "<section><h2>{} <small>{time}</small></h2>", esc(&stage.name, 100));
+    writeln!(out, "<section><h2>{} <small>{time}</small></h2>", esc(&stage.name, 100))?;
     // Failed cases stand above already.
     for case in run.stage_cases(&stage.name).filter(|case| !case.end.outcome.is_failed()) {
-        entry(out, case, &run.run.environment, false);
+        entry(out, case, &run.run.environment, false)?;
     }
     for running in run.running.iter().filter(|running| running.case.stage == stage.name) {
         let service = running.case.service.as_deref().map(|service| format!("{} · ", esc(service, 100))).unwrap_or_default();
         let name = esc(&running.case.name, 250);
         let note = esc(&running.progress, 300);
-        let _infallible = writeln!(
+        writeln!(
             out,
             "<div class=\"row case\"><b class=\"running\">not ended</b><span>{service}{name} <span class=\"note\">{note}</span></span></div>"
-        );
+        )?;
     }
-    out.push_str("</section>\n");
+    writeln!(out, "</section>")
 }
 
 fn words(verdict: Verdict) -> (&'static str, &'static str) {
@@ -110,7 +111,7 @@ fn words(verdict: Verdict) -> (&'static str, &'static str) {
     }
 }
 
-fn entry(out: &mut String, case: &CaseResult, environment: &str, open: bool) {
+fn entry(out: &mut impl Write, case: &CaseResult, environment: &str, open: bool) -> io::Result<()> {
     let end = &case.end;
     let (class, word) = words(case.verdict());
     let warned = if end.warnings.is_empty() { "" } else { " is-warned" };
@@ -125,12 +126,12 @@ fn entry(out: &mut String, case: &CaseResult, environment: &str, open: bool) {
         if end.seconds < Duration::from_millis(50) { String::new() } else { seconds(end.seconds) }
     );
     let details = details(case, environment);
-    let _infallible = if details.is_empty() {
+    if details.is_empty() {
         writeln!(out, "<div class=\"row case is-{class}\">{line}</div>")
     } else {
         let open = if open { " open" } else { "" };
         writeln!(out, "<details class=\"case is-{class}{warned}\"{open}><summary>{line}</summary><div>{details}</div></details>")
-    };
+    }
 }
 
 fn details(case: &CaseResult, environment: &str) -> String {
@@ -191,7 +192,7 @@ impl Html {
 impl Sink for Html {
     fn event(&mut self, event: &Stamped, run: &RunSummary) {
         if matches!(event.event, Event::StageEnded { .. } | Event::RunEnded { .. })
-            && let Err(error) = write_whole(&self.path, &page(run))
+            && let Err(error) = write_whole(&self.path, |file| page(run, file))
         {
             self.trouble = Some(format!("cannot write `{}`: {error}", self.path.display()));
         }
@@ -208,12 +209,18 @@ mod tests {
     use crate::base::codes::Code;
     use crate::report::played::{self, Play};
 
+    fn text(run: &RunSummary) -> String {
+        let mut page = Vec::new();
+        super::page(run, &mut page).expect("memory takes it");
+        String::from_utf8(page).expect("text")
+    }
+
     #[test]
     fn the_page_is_well_formed_and_names_failures_before_stages() {
         let inputs = regex::Regex::new(r"<input ([^>]*)>").expect("valid");
         for events in [played::all(), played::quiet(), played::dry(), played::aborted()] {
             let run = RunSummary::of(&events);
-            let page = page(&run);
+            let page = text(&run);
             let body = &page[page.find("<body>").expect("a body")..page.find("</html>").expect("an end")];
             // The body is XML too, but for attributes without value and inputs without end.
             let xml = inputs.replace_all(&body.replace(" open>", ">").replace(" checked>", ">"), "<input $1/>").into_owned();
@@ -234,7 +241,7 @@ mod tests {
         let fault = Fault::new(Code::CrashLoop, hostile).evidence(hostile, hostile).next(hostile);
         play.ends(1, played::case(hostile, hostile).failed(fault).warning(hostile).property(hostile, hostile).output(hostile));
         play.waits(hostile, "b", hostile);
-        let page = page(&RunSummary::of(&play.events));
+        let page = text(&RunSummary::of(&play.events));
         assert!(!page.contains("<script") && !page.contains("<img") && !page.contains("<link"), "{page}");
     }
 }

@@ -8,8 +8,10 @@
 //! U+FFFE everywhere and for `]]>` in output, and has no properties, no retries, no case time stamps and no `line`.
 
 mod case;
+mod xml;
 
 use std::collections::{BTreeSet, HashSet};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -19,12 +21,13 @@ use quick_junit::{Property, Report, TestCase, TestSuite};
 use crate::base::fault::Class;
 use crate::engine::event::{CaseEnd, CaseId, Event, Stamped};
 use crate::engine::outcome::Outcome;
-use crate::report::summary::{CaseResult, RunSummary, SETUP, StageRun};
+use crate::report::summary::{CaseResult, Counts, RunSummary, SETUP, StageRun};
 use crate::report::text::{clean, line};
 use crate::report::{Options, Sink, write_whole};
 
 pub use case::verdict_line;
 pub(super) use case::{attempt_lines, in_repository};
+pub(super) use xml::serialize;
 
 /// Which readers the file is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -94,8 +97,8 @@ fn stamp(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }
 
-/// The whole file of one stage.
-pub fn render(run: &RunSummary, stage: &StageRun, dialect: &Dialect) -> String {
+/// Writes the whole file of one stage, case by case: XML and model of all cases at once would be most of what a run takes of memory.
+pub fn render(run: &RunSummary, stage: &StageRun, dialect: &Dialect, out: &mut impl Write) -> io::Result<()> {
     let environment = &run.run.environment;
     let mut suite = TestSuite::new(suite_name(environment, &stage.name));
     suite.extra.insert("timestamp".into(), stamp(stage.started).into());
@@ -103,33 +106,33 @@ pub fn render(run: &RunSummary, stage: &StageRun, dialect: &Dialect) -> String {
         suite.extra.insert("hostname".into(), line(&run.run.hostname, 200).into());
     }
     properties(&mut suite, run, dialect);
-    let mut names = HashSet::new();
-    let mut add = |case: &CaseResult| {
-        let mut rendered = case::render(case, environment, run.run.build_url.as_deref(), dialect);
-        unique(&mut rendered, &mut names);
-        suite.add_test_case(rendered);
-    };
-    let mut wall = stage.seconds;
-    run.stage_cases(&stage.name).for_each(&mut add);
-    for running in run.running.iter().filter(|running| running.case.stage == stage.name) {
-        add(&CaseResult { end: running.unfinished("not ended when this report was written"), log: false, earlier: false });
-    }
-    if suite_is_empty(run, stage) {
-        add(&CaseResult { end: stand_in(stage), log: false, earlier: false });
-    }
-    if stage.open {
-        let so_far: Duration = suite.test_cases.iter().filter_map(|case| case.time).max().unwrap_or_default();
-        wall = wall.max(so_far);
-    }
+    let open = unended(run, stage);
+    let cases = || run.stage_cases(&stage.name).chain(&open);
+    let counts = Counts::of(cases());
+    (suite.tests, suite.failures, suite.errors, suite.skipped) = (counts.cases, counts.failed, counts.errors, counts.skipped);
+    let so_far = cases().map(|case| case.end.seconds).max().unwrap_or_default();
+    let wall = if stage.open { stage.seconds.max(so_far) } else { stage.seconds };
     suite.set_time(wall);
     let mut report = Report::new(line(&run.run.pipeline, 200));
     report.set_time(wall);
     report.add_test_suite(suite);
-    serialize(&report)
+    let mut names = HashSet::new();
+    let rendered = cases().map(|case| {
+        let mut rendered = case::render(case, environment, run.run.build_url.as_deref(), dialect);
+        unique(&mut rendered, &mut names);
+        rendered
+    });
+    xml::write(&report, out, rendered)
 }
 
-fn suite_is_empty(run: &RunSummary, stage: &StageRun) -> bool {
-    run.stage_cases(&stage.name).next().is_none() && !run.running.iter().any(|running| running.case.stage == stage.name)
+/// What stands beside the cases that ended: those that run, or a stand-in where there is none at all.
+fn unended(run: &RunSummary, stage: &StageRun) -> Vec<CaseResult> {
+    let running = run.running.iter().filter(|running| running.case.stage == stage.name);
+    let mut open: Vec<CaseEnd> = running.map(|running| running.unfinished("not ended when this report was written")).collect();
+    if open.is_empty() && run.stage_cases(&stage.name).next().is_none() {
+        open.push(stand_in(stage));
+    }
+    open.into_iter().map(|end| CaseResult { end, log: false, earlier: false }).collect()
 }
 
 /// Readers drop an empty suite, and Jenkins fails a build without any test.
@@ -170,21 +173,6 @@ fn unique(case: &mut TestCase, names: &mut HashSet<(String, String)>) {
         name = format!("{base} ({n})");
     }
     case.name = name.into();
-}
-
-/// quick-junit always writes the root's `skipped`, which junit-10.xsd refuses and nobody reads.
-pub(super) fn serialize(report: &Report) -> String {
-    let xml = report.to_string().expect("clean text always serializes");
-    let root = xml.find("<testsuites").unwrap_or_default();
-    let end = xml[root..].find('>').map_or(xml.len(), |at| root + at);
-    match xml[root..end].find(" skipped=\"").map(|at| root + at) {
-        Some(from) => {
-            let value = from + " skipped=\"".len();
-            let to = xml[value..].find('"').map_or(value, |at| value + at + 1);
-            format!("{}{}", &xml[..from], &xml[to..])
-        }
-        None => xml,
-    }
 }
 
 /// `TEST-<stage>[-<cell>].xml`
@@ -230,7 +218,7 @@ impl Junit {
         for name in std::mem::take(&mut self.dirty) {
             let Some(stage) = run.stages.iter().find(|stage| stage.name == name) else { continue };
             let path: &Path = &self.dir.join(file_name(&name, self.cell.as_deref()));
-            if let Err(error) = write_whole(path, &render(run, stage, &self.dialect)) {
+            if let Err(error) = write_whole(path, |file| render(run, stage, &self.dialect, file)) {
                 self.trouble = Some(format!("cannot write `{}`: {error}", path.display()));
             }
         }

@@ -45,7 +45,7 @@ pub fn rebuild(run: &RunSummary, events: &[Stamped], options: &Options) -> io::R
     let mut written = Vec::new();
     for stage in &run.stages {
         let path = options.dir.join(file_name(&stage.name, options.cell.as_deref()));
-        write_whole(&path, &render(run, stage, &dialect))?;
+        write_whole(&path, |file| render(run, stage, &dialect, file))?;
         written.push(path);
     }
     written.push(page(run, &options.dir)?);
@@ -62,7 +62,7 @@ pub fn rebuild(run: &RunSummary, events: &[Stamped], options: &Options) -> io::R
 /// Writes `index.html` alone.
 pub fn page(run: &RunSummary, dir: &Path) -> io::Result<PathBuf> {
     let path = dir.join("index.html");
-    write_whole(&path, &html::page(run))?;
+    write_whole(&path, |file| html::page(run, file))?;
     Ok(path)
 }
 
@@ -166,8 +166,12 @@ pub fn folders(paths: &[PathBuf], options: &Options) -> io::Result<Vec<PathBuf>>
         let (run, events) = merged(paths)?;
         let mut written = rebuild(&run, &events, options)?;
         let log = options.dir.join(runlog::FILE);
-        let lines: Vec<String> = as_one_run(&run, &events).iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
-        write_whole(&log, &(lines.join("\n") + "\n"))?;
+        write_whole(&log, |file| {
+            as_one_run(&run, &events).iter().try_for_each(|event| {
+                serde_json::to_writer(&mut *file, event)?;
+                file.write_all(b"\n")
+            })
+        })?;
         written.push(log);
         return Ok(written);
     }
@@ -182,7 +186,7 @@ pub fn folders(paths: &[PathBuf], options: &Options) -> io::Result<Vec<PathBuf>>
     for (name, text) in suites {
         // `staging.deploy` is the suite of stage `deploy`.
         let path = options.dir.join(file_name(name.rsplit('.').next().unwrap_or(&name), options.cell.as_deref()));
-        write_whole(&path, &text)?;
+        write_whole(&path, |file| file.write_all(text.as_bytes()))?;
         written.push(path);
     }
     Ok(written)

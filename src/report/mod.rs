@@ -20,7 +20,8 @@ pub mod text;
 mod played;
 
 use std::collections::HashSet;
-use std::io::Write;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use crate::engine::event::Stamped;
@@ -122,12 +123,10 @@ impl Reporter for Reports {
 /// All reporters of a run. `out` is standard output, `err` standard error.
 pub fn reporters(options: &Options, out: Box<dyn Write + Send>, err: Box<dyn Write + Send>) -> Vec<Box<dyn Reporter>> {
     let dir = &options.dir;
-    let (earlier, trouble) = match runlog::begin(dir, &options.run_id, options.run_id_from_ci) {
-        Ok(earlier) => (earlier, None),
-        Err(error) => (Vec::new(), Some(format!("cannot use the report folder `{}`: {error}", dir.display()))),
+    let (run, trouble) = match runlog::begin(dir, &options.run_id, options.run_id_from_ci) {
+        Ok(run) => (run, None),
+        Err(error) => (RunSummary::default(), Some(format!("cannot use the report folder `{}`: {error}", dir.display()))),
     };
-    let mut run = RunSummary::of(&earlier);
-    run.close_earlier();
     let mut sinks: Vec<Box<dyn Sink>> = vec![Box::new(runlog::RunLog::new(dir))];
     sinks.extend(files(options));
     if let Some(path) = options.github.as_ref().and_then(|github| github.step_summary.clone()) {
@@ -153,12 +152,16 @@ fn files(options: &Options) -> Vec<Box<dyn Sink>> {
 }
 
 /// Writes by temp and rename: a reader sees the old file or the new one, never half of one.
-fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
+fn write_whole(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(dir)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temp = dir.join(format!(".{name}.{}.part", std::process::id()));
-    let written = std::fs::write(&temp, text).and_then(|()| std::fs::rename(&temp, path));
+    let filled = File::create(&temp).map(BufWriter::new).and_then(|mut file| {
+        write(&mut file)?;
+        file.flush()
+    });
+    let written = filled.and_then(|()| std::fs::rename(&temp, path));
     if written.is_err() {
         // The first error is the one to tell; the rest of the file is of no use.
         let _gone = std::fs::remove_file(&temp);

@@ -21,35 +21,35 @@ const PREVIOUS: &str = "run.previous.jsonl";
 /// The events of a run log. Lines that are not whole events are left out: a killed process leaves a cut one, also in the middle when
 /// another process went on.
 pub fn read(path: &Path) -> io::Result<Vec<Stamped>> {
-    Ok(parse(BufReader::new(File::open(path)?)))
+    Ok(events(BufReader::new(File::open(path)?)).collect())
 }
 
-/// As `read`, from any source.
-pub fn parse(mut source: impl BufRead) -> Vec<Stamped> {
-    let (mut events, mut line) = (Vec::new(), Vec::new());
-    while source.read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
-        events.extend(serde_json::from_slice(&line).ok());
-        line.clear();
-    }
-    events
+/// As `read`, one after another: a log with observations is larger than what it comes to.
+fn events(source: impl BufRead) -> impl Iterator<Item = Stamped> {
+    source.split(b'\n').map_while(Result::ok).filter_map(|line| serde_json::from_slice(&line).ok())
 }
 
-/// Prepares the folder for a process of run `run_id` and returns what earlier processes of the same build recorded.
-pub(super) fn begin(dir: &Path, run_id: &str, from_ci: bool) -> io::Result<Vec<Stamped>> {
+/// Prepares the folder for a process of run `run_id` and returns the run as earlier processes of the same build recorded it.
+pub(super) fn begin(dir: &Path, run_id: &str, from_ci: bool) -> io::Result<RunSummary> {
     fs::create_dir_all(dir)?;
     // Parallel stages may share the folder: one at a time decides whether it starts anew. Where folders cannot be locked, none waits.
     let lock = File::open(dir).ok();
     let _locked = lock.as_ref().map(File::lock);
     let path = dir.join(FILE);
     match first_run_id(&path)? {
-        None => Ok(Vec::new()),
-        Some(found) if found == run_id => read(&path),
+        None => Ok(RunSummary::default()),
+        Some(found) if found == run_id => {
+            let mut run = RunSummary::default();
+            events(BufReader::new(File::open(&path)?)).for_each(|event| run.event(&event));
+            run.close_earlier();
+            Ok(run)
+        }
         Some(_) => {
             fs::rename(&path, dir.join(PREVIOUS))?;
             if from_ci {
                 remove_former(dir, run_id)?;
             }
-            Ok(Vec::new())
+            Ok(RunSummary::default())
         }
     }
 }

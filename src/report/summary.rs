@@ -182,7 +182,7 @@ impl RunSummary {
             }
             Event::CaseEnded(end) => {
                 self.running.retain(|running| running.case != end.case);
-                self.ended(&capped(end), logs::needed(end));
+                self.ended(capped(end), logs::needed(end));
             }
             Event::RunEnded { exit, seconds } => {
                 self.bury_running("the run ended before this case did");
@@ -214,20 +214,20 @@ impl RunSummary {
         if case.earlier && case.end.outcome.is_failed() {
             let note = "the stage was run again and started".to_owned();
             let end = CaseEnd { outcome: Outcome::Passed { change: Change::None, note }, output: String::new(), place: None, ..case.end.clone() };
-            self.ended(&CaseEnd { attempts: Vec::new(), ..end }, false);
+            self.ended(CaseEnd { attempts: Vec::new(), ..end }, false);
         }
     }
 
     /// What never ended is an error: a report that left it out would read as a success.
     fn bury_running(&mut self, why: &str) {
         for running in std::mem::take(&mut self.running) {
-            self.ended(&running.unfinished(why), false);
+            self.ended(running.unfinished(why), false);
         }
     }
 
-    fn ended(&mut self, end: &CaseEnd, log: bool) {
-        let mut new = CaseResult { end: end.clone(), log, earlier: false };
-        match self.places.get(&end.case) {
+    fn ended(&mut self, end: CaseEnd, log: bool) {
+        let mut new = CaseResult { end, log, earlier: false };
+        match self.places.get(&new.end.case) {
             Some(at) => {
                 let old = &mut self.cases[*at];
                 if let Outcome::Failed(fault) = &old.end.outcome {
@@ -239,7 +239,7 @@ impl RunSummary {
                 *old = new;
             }
             None => {
-                self.places.insert(end.case.clone(), self.cases.len());
+                self.places.insert(new.end.case.clone(), self.cases.len());
                 self.cases.push(new);
             }
         }

@@ -15,9 +15,15 @@ fn dialect(flavor: Flavor) -> Dialect {
     Dialect { flavor, dir: "reports".into(), build_tag: true, ..Dialect::default() }
 }
 
+fn text(run: &RunSummary, stage: &StageRun, dialect: &Dialect) -> String {
+    let mut xml = Vec::new();
+    render(run, stage, dialect, &mut xml).expect("memory takes it");
+    String::from_utf8(xml).expect("text")
+}
+
 fn files(events: &[Stamped], flavor: Flavor) -> Vec<(String, String)> {
     let run = RunSummary::of(events);
-    run.stages.iter().map(|stage| (file_name(&stage.name, None), render(&run, stage, &dialect(flavor)))).collect()
+    run.stages.iter().map(|stage| (file_name(&stage.name, None), text(&run, stage, &dialect(flavor)))).collect()
 }
 
 fn cases<'a>(document: &'a Document<'a>) -> Vec<Node<'a, 'a>> {
@@ -219,7 +225,7 @@ fn a_passed_case_tells_verdict_and_log_within_500_characters() {
         artifacts_url: Some("https://jenkins/17/artifact/reports/".into()),
         ..dialect(Flavor::Rich)
     };
-    let xml = render(&run, &run.stages[0], &dialect);
+    let xml = text(&run, &run.stages[0], &dialect);
     let document = Document::parse(&xml).expect("well-formed");
     let case = cases(&document)[0];
     let out: String = child(case, "system-out").and_then(|out| out.text()).expect("output").chars().take(500).collect();

@@ -1,0 +1,71 @@
+//! The report's model as XML: whole, or with its cases written one after another.
+
+use std::io::{self, Write};
+
+use quick_junit::{Report, TestCase, TestSuite};
+
+const CASE: &str = "<testcase";
+const END: &str = "\n    </testsuite>";
+
+/// quick-junit always writes the root's `skipped`, which junit-10.xsd refuses and nobody reads.
+pub(in crate::report) fn serialize(report: &Report) -> String {
+    let mut xml = report.to_string().expect("clean text always serializes");
+    let root = xml.find("<testsuites").unwrap_or_default();
+    let end = xml[root..].find('>').map_or(xml.len(), |at| root + at);
+    if let Some(from) = xml[root..end].find(" skipped=\"").map(|at| root + at) {
+        let value = from + " skipped=\"".len();
+        let to = xml[value..].find('"').map_or(value, |at| value + at + 1);
+        xml.replace_range(from..to, "");
+    }
+    xml
+}
+
+/// Writes a report of one suite that counts its cases, has properties and holds no case, with `cases` inside.
+pub(super) fn write(report: &Report, out: &mut impl Write, cases: impl Iterator<Item = TestCase>) -> io::Result<()> {
+    let frame = serialize(report);
+    let (head, tail) = frame.split_at(frame.rfind(END).unwrap_or(frame.len()));
+    out.write_all(head.as_bytes())?;
+    for case in cases {
+        write!(out, "\n        {}", alone(case))?;
+    }
+    out.write_all(tail.as_bytes())
+}
+
+/// The element of one case. quick-junit writes whole reports only, so it is cut out of one; in texts every `<` is escaped.
+fn alone(case: TestCase) -> String {
+    let mut suite = TestSuite::new("");
+    suite.test_cases.push(case);
+    let mut report = Report::new("");
+    report.test_suites.push(suite);
+    let mut xml = report.to_string().expect("clean text always serializes");
+    xml.truncate(xml.rfind(END).unwrap_or(xml.len()));
+    xml.split_off(xml.find(CASE).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use quick_junit::{NonSuccessKind, Property, TestCaseStatus};
+
+    use super::*;
+
+    #[test]
+    fn cases_one_by_one_are_the_same_file() {
+        let mut failed = TestCaseStatus::non_success(NonSuccessKind::Failure);
+        failed.set_message("</testsuite>").set_description("<testcase \n    </testsuite>");
+        let mut full = TestCase::new("<testcase", failed);
+        full.add_property(Property::new("a", "b")).set_system_out("\n    </testsuite>\n");
+        let cases = [TestCase::new("a", TestCaseStatus::success()), full, TestCase::new("c", TestCaseStatus::skipped())];
+        let report = |cases: &[TestCase]| {
+            let mut suite = TestSuite::new("suite");
+            suite.add_property(Property::new("run.id", "</testsuite>"));
+            suite.test_cases = cases.to_vec();
+            (suite.tests, suite.failures, suite.skipped) = (3, 1, 1);
+            let mut report = Report::new("report");
+            report.add_test_suite(suite);
+            report
+        };
+        let mut streamed = Vec::new();
+        write(&report(&[]), &mut streamed, cases.iter().cloned()).expect("memory takes it");
+        assert_eq!(String::from_utf8(streamed).expect("text"), serialize(&report(&cases)));
+    }
+}
