@@ -161,7 +161,7 @@ pub struct Http {
 struct Inner {
     resolver: dns::Resolver,
     connect_to: connect_to::ConnectTo,
-    roots: tokio::sync::OnceCell<Arc<rustls::RootCertStore>>,
+    trust: tls::Trust,
 }
 
 impl Http {
@@ -173,7 +173,7 @@ impl Http {
         crate::clients::install_crypto_provider();
         let resolver = dns::Resolver::new(settings.get("MESHSTEP_DNS"))?;
         let connect_to = connect_to::ConnectTo::parse(settings.get("MESHSTEP_CONNECT_TO").unwrap_or_default())?;
-        Ok(Self { inner: Arc::new(Inner { resolver, connect_to, roots: tokio::sync::OnceCell::new() }) })
+        Ok(Self { inner: Arc::new(Inner { resolver, connect_to, trust: tls::Trust::default() }) })
     }
 
     /// All addresses of a name, asked afresh each time.

@@ -15,7 +15,6 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_util::task::AbortOnDropHandle;
 
 use super::error::{NetError, Phase};
 use super::tls::{self, Shown, TlsClass};
@@ -70,9 +69,9 @@ impl Http {
     }
 
     async fn handshake(&self, run: &mut Run<'_>, stream: TcpStream) -> Result<(TlsStream<TcpStream>, Tls), NetError> {
+        let verifier = self.inner.trust.verifier(run.request.cacert.as_deref()).await.map_err(NetError::Invalid)?;
         let begun = Instant::now();
-        let roots = self.roots(run.request).await?;
-        let (config, shown) = tls::config(roots).map_err(NetError::Invalid)?;
+        let (config, shown) = tls::config(verifier);
         let host = run.request.host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let name = ServerName::try_from(host).map_err(|error| NetError::Invalid(format!("`{}`: {error}", run.request.host)))?;
         let shaken = run.within(Phase::Tls, TlsConnector::from(Arc::new(config)).connect(name, stream)).await?;
@@ -85,14 +84,6 @@ impl Http {
             chain: tls::chain(&shown),
         };
         Ok((stream, tls))
-    }
-
-    async fn roots(&self, request: &Request) -> Result<Arc<rustls::RootCertStore>, NetError> {
-        let system = self.inner.roots.get_or_init(|| async { Arc::new(tls::system_roots()) }).await;
-        match &request.cacert {
-            None => Ok(Arc::clone(system)),
-            Some(path) => tls::with_file(system, path).map(Arc::new).map_err(NetError::Invalid),
-        }
     }
 }
 
@@ -123,16 +114,22 @@ impl Run<'_> {
 
     async fn exchange(&mut self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, h2: bool) -> Result<Answer, NetError> {
         let (request, begun) = (self.message(h2)?, Instant::now());
-        let asked = async {
-            if h2 {
-                let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
-                let driver = AbortOnDropHandle::new(tokio::spawn(async move { _ = connection.await }));
-                Ok((sender.send_request(request).await?, driver))
-            } else {
-                ask(stream, request).await
-            }
-        };
-        let (response, _driver) = self.within(Phase::FirstByte, asked).await?.map_err(|error| http_error(&error, Phase::FirstByte))?;
+        let broken = |error| http_error(&error, Phase::FirstByte);
+        if h2 {
+            let made = self.within(Phase::FirstByte, http2::handshake(TokioExecutor::new(), TokioIo::new(stream))).await?;
+            let (mut sender, connection) = made.map_err(broken)?;
+            driven(connection, self.answer(sender.send_request(request), begun)).await
+        } else {
+            let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+            driven(connection, self.answer(sender.send_request(request), begun)).await
+        }
+    }
+
+    async fn answer<F>(&mut self, asked: F, begun: Instant) -> Result<Answer, NetError>
+    where
+        F: Future<Output = Result<http::Response<Incoming>, hyper::Error>>,
+    {
+        let response = self.within(Phase::FirstByte, asked).await?.map_err(|error| http_error(&error, Phase::FirstByte))?;
         self.timings.first_byte = begun.elapsed();
         self.within(Phase::Body, read(response, self.request.body_cap)).await?
     }
@@ -173,15 +170,14 @@ where
     Ok(answer)
 }
 
-type Asked = (http::Response<Incoming>, AbortOnDropHandle<()>);
-
-async fn ask<S>(stream: S, request: http::Request<Empty<Bytes>>) -> Result<Asked, hyper::Error>
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let driver = AbortOnDropHandle::new(tokio::spawn(async move { _ = connection.await }));
-    Ok((sender.send_request(request).await?, driver))
+/// `work` over a connection that is driven beside it. A task of its own for each connection would be a hand-over between threads for each packet.
+async fn driven<T>(connection: impl Future, work: impl Future<Output = T>) -> T {
+    tokio::pin!(work);
+    tokio::select! {
+        biased;
+        done = &mut work => done,
+        _ended = connection => work.await,
+    }
 }
 
 /// Reads the answer. The body is read up to the cap: what is over it is left on the wire, and the connection closed.

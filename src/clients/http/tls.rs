@@ -1,12 +1,13 @@
 //! TLS for checks: the usual verifier, with its ears open. The chain is kept even when the verifier refuses it.
 
+use std::collections::HashMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
@@ -42,37 +43,59 @@ impl TlsClass {
     }
 }
 
+/// Whom the handshakes trust: read once for each file, whatever the number of hosts.
+#[derive(Default)]
+pub(super) struct Trust {
+    verifiers: tokio::sync::Mutex<HashMap<Option<PathBuf>, Arc<WebPkiServerVerifier>>>,
+}
+
+impl Trust {
+    /// The usual verifier with the system's certificates, and with those of a PEM file.
+    pub(super) async fn verifier(&self, cacert: Option<&Path>) -> Result<Arc<WebPkiServerVerifier>, String> {
+        let mut verifiers = self.verifiers.lock().await;
+        let file = cacert.map(Path::to_owned);
+        if let Some(known) = verifiers.get(&file) {
+            return Ok(Arc::clone(known));
+        }
+        let mut roots = system_roots();
+        if let Some(path) = cacert {
+            add_file(&mut roots, path)?;
+        }
+        let none = |error| format!("there is no trusted certificate on this machine: {error}");
+        let verifier = WebPkiServerVerifier::builder(Arc::new(roots)).build().map_err(none)?;
+        verifiers.insert(file, Arc::clone(&verifier));
+        Ok(verifier)
+    }
+}
+
 /// The system's certificates (`SSL_CERT_FILE` and `SSL_CERT_DIR` too).
-pub(super) fn system_roots() -> RootCertStore {
+fn system_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     roots
 }
 
-/// `roots` and the certificates of a PEM file.
-pub(super) fn with_file(roots: &RootCertStore, path: &Path) -> Result<RootCertStore, String> {
+fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), String> {
     let unreadable = |error: &dyn std::fmt::Display| format!("`{}` cannot be read: {error}", path.display());
-    let mut roots = roots.clone();
     let mut found = 0;
     for certificate in CertificateDer::pem_file_iter(path).map_err(|error| unreadable(&error))? {
         roots.add(certificate.map_err(|error| unreadable(&error))?).map_err(|error| unreadable(&error))?;
         found += 1;
     }
-    if found == 0 { Err(unreadable(&"it holds no certificate")) } else { Ok(roots) }
+    if found == 0 { Err(unreadable(&"it holds no certificate")) } else { Ok(()) }
 }
 
 /// What the peer showed.
 pub(super) type Shown = Arc<Mutex<Vec<CertificateDer<'static>>>>;
 
-/// A client configuration that keeps what the peer shows.
-pub(super) fn config(roots: Arc<RootCertStore>) -> Result<(ClientConfig, Shown), String> {
-    let verifier =
-        WebPkiServerVerifier::builder(roots).build().map_err(|error| format!("there is no trusted certificate on this machine: {error}"))?;
+/// A client configuration that keeps what the peer shows. It resumes nothing: each check sees a whole handshake.
+pub(super) fn config(verifier: Arc<WebPkiServerVerifier>) -> (ClientConfig, Shown) {
     let shown = Shown::default();
     let recording = Arc::new(Recording { verifier, shown: Arc::clone(&shown) });
     let mut config = ClientConfig::builder().dangerous().with_custom_certificate_verifier(recording).with_no_client_auth();
+    config.resumption = Resumption::disabled();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok((config, shown))
+    (config, shown)
 }
 
 /// The certificates (DER) that the peer of a stream shows. The handshake is refused as soon as they are seen, so nothing is trusted or sent.
