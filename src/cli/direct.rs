@@ -22,23 +22,25 @@ const STAGE: &str = "verify";
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Returns the exit code.
-pub(super) fn run(args: VerifyArgs, environment: &Environment) -> Result<u8> {
+pub(super) fn run(args: VerifyArgs, environment: Environment) -> Result<u8> {
     secrets::learn_environment(environment.process().iter().map(|(k, v)| (k.as_str(), v.as_str())));
-    let direct = direct(&args)?;
+    let (direct, exit_zero) = (direct(&args)?, args.stage.exit_zero);
     let runtime = runtime();
-    let exit = runtime.block_on(ask(direct, &args, environment))?;
+    // On a worker, which waits for the sockets itself: this thread would have to be woken by one for each packet.
+    let asked = runtime.block_on(runtime.spawn(ask(direct, args, environment)));
+    let exit = asked.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))?;
     runtime.shutdown_background();
-    Ok(if args.stage.exit_zero && exit != 1 { 0 } else { exit })
+    Ok(if exit_zero && exit != 1 { 0 } else { exit })
 }
 
-async fn ask(direct: Direct, args: &VerifyArgs, environment: &Environment) -> Result<u8> {
+async fn ask(direct: Direct, args: VerifyArgs, environment: Environment) -> Result<u8> {
     let start = Instant::now();
     let run_id = environment.run_id();
-    let record = Recorder::new(console::reporters(&args.stage.report, environment, &run_id), CancellationToken::new());
+    let record = Recorder::new(console::reporters(&args.stage.report, &environment, &run_id), CancellationToken::new());
     signals::abort_on_signal(record.clone());
     let http = Http::new(&environment.settings())?;
     let ticking = tokio::spawn(crate::engine::runner::tick(record.clone()));
-    record.emit(run::started(environment, &run_id, "verify", "default", &[STAGE], false));
+    record.emit(run::started(&environment, &run_id, "verify", "default", &[STAGE], false));
     record.emit(Event::StageStarted { stage: STAGE.to_owned() });
     direct.run(&record.for_stage(STAGE), &http).await;
     record.emit(Event::StageEnded { stage: STAGE.to_owned(), seconds: start.elapsed() });

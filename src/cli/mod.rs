@@ -86,7 +86,7 @@ fn dispatch(command: Command) -> Result<u8> {
         },
         Command::Releases(releases) => Ok(self::releases(releases, environment)),
         Command::Ingress(stage) => Ok(Job::new(vec!["ingress"], stage, Options::default()).run(environment)),
-        Command::Verify(verify) if verify.direct.address.is_some() => direct::run(verify, &environment),
+        Command::Verify(verify) if verify.direct.address.is_some() => direct::run(verify, environment),
         Command::Verify(verify) => {
             let options =
                 Options { cacert: verify.cacert.cacert, shard: verify.shard, asked_from: verify.from.map(Into::into), ..Options::default() };

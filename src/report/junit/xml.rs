@@ -25,21 +25,35 @@ pub(super) fn write(report: &Report, out: &mut impl Write, cases: impl Iterator<
     let frame = serialize(report);
     let (head, tail) = frame.split_at(frame.rfind(END).unwrap_or(frame.len()));
     out.write_all(head.as_bytes())?;
+    let mut alone = Alone::new();
     for case in cases {
-        write!(out, "\n        {}", alone(case))?;
+        out.write_all(b"\n        ")?;
+        out.write_all(alone.element(case).as_bytes())?;
     }
     out.write_all(tail.as_bytes())
 }
 
-/// The element of one case. quick-junit writes whole reports only, so it is cut out of one; in texts every `<` is escaped.
-fn alone(case: TestCase) -> String {
-    let mut suite = TestSuite::new("");
-    suite.test_cases.push(case);
-    let mut report = Report::new("");
-    report.test_suites.push(suite);
-    let mut xml = report.to_string().expect("clean text always serializes");
-    xml.truncate(xml.rfind(END).unwrap_or(xml.len()));
-    xml.split_off(xml.find(CASE).unwrap_or_default())
+/// A report of one case at a time, to cut its element out: quick-junit writes whole reports only.
+struct Alone {
+    report: Report,
+    xml: Vec<u8>,
+}
+
+impl Alone {
+    fn new() -> Self {
+        let mut report = Report::new("");
+        report.test_suites.push(TestSuite::new(""));
+        Self { report, xml: Vec::new() }
+    }
+
+    fn element(&mut self, case: TestCase) -> &str {
+        self.report.test_suites[0].test_cases = vec![case];
+        self.xml.clear();
+        self.report.serialize(&mut self.xml).expect("memory takes it");
+        let xml = str::from_utf8(&self.xml).expect("quick-junit writes UTF-8");
+        // In texts every `<` is escaped.
+        &xml[xml.find(CASE).unwrap_or_default()..xml.rfind(END).unwrap_or(xml.len())]
+    }
 }
 
 #[cfg(test)]

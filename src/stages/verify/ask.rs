@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use jiff::Timestamp;
+use serde::Serialize;
 use url::Url;
 
 use super::inside::{Inside, Unheard};
@@ -158,11 +159,7 @@ impl<'a> Talk<'a> {
         for asked in asked.iter().map(Asked::for_the_record) {
             let verdict = asked.judge();
             if history.told.insert(asked.title(), verdict.clone()).as_ref() != Some(&verdict) {
-                let mut data = serde_json::to_value(&asked).unwrap_or_default();
-                if let Some(map) = data.as_object_mut() {
-                    map.insert("verdict".to_owned(), serde_json::to_value(&verdict).unwrap_or_default());
-                }
-                self.case.observed("answer", &data);
+                self.case.observed("answer", &Recorded { asked: &asked, verdict: &verdict });
             }
         }
     }
@@ -189,6 +186,14 @@ impl<'a> Talk<'a> {
             Fault { message, ..fault }.evidence("attempts", lines)
         })
     }
+}
+
+/// An answer as it stands in the run's log.
+#[derive(Serialize)]
+struct Recorded<'a> {
+    #[serde(flatten)]
+    asked: &'a Asked,
+    verdict: &'a Told,
 }
 
 /// One answer, judged.
