@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::support::{Run, Workspace};
 
-fn in_world(world: &str, more: &[&str]) -> Run {
+pub(crate) fn in_world(world: &str, more: &[&str]) -> Run {
     let workspace = Workspace::new();
     let file = crate::support::root().join(format!("fixtures/worlds/{world}.yaml"));
     let sandbox = format!("--sandbox={}", file.display());
@@ -26,7 +26,7 @@ fn failed(run: &Run) -> Vec<Value> {
 
 /// The one failed case of a world, by its code.
 #[track_caller]
-fn failure(run: &Run, code: &str) -> Value {
+pub(crate) fn failure(run: &Run, code: &str) -> Value {
     let all = failed(run);
     assert!(!all.is_empty(), "{}", run.stdout);
     assert!(all.iter().all(|case| case["code"] == code), "{code}\n{}", run.stdout);
@@ -78,12 +78,6 @@ fn a_pod_without_a_sidecar_is_not_let_through() {
 fn a_refused_token_is_an_error_and_no_failure() {
     let run = in_world("token-refused", &[]).exits(7);
     failure(&run, "unauthorized");
-}
-
-#[test]
-fn unhealthy_targets_are_reported_with_aws_reason() {
-    let run = in_world("target-unhealthy", &[]).exits(5);
-    assert!(failure(&run, "targets_unhealthy").to_string().contains("Request timed out"), "{}", run.stdout);
 }
 
 /// A run that was judged wrongly becomes a fixture: its log, with the verdict that is right.
