@@ -125,7 +125,7 @@ pub fn conclude(facts: &Facts) -> Conclusion {
         Said::Answer(reply) => inside(facts, reply),
         Said::Unasked(_) if facts.gateways_ready == 0 => no_gateway(),
         Said::Refused | Said::Reset | Said::Timeout => at_the_door(facts),
-        Said::Unresolved | Said::Failed(_) | Said::Unasked(_) => {
+        Said::Unresolved | Said::Failed(_) | Said::Unreached(_) | Said::Unasked(_) => {
             let next = "run `meshstep troubleshoot` again; read the probe's own words above";
             at(Place::Unknown, format!("the gateway's node port could not be asked: {}", facts.node.words()), [next.to_owned()])
         }
@@ -152,6 +152,11 @@ fn outside(facts: &Facts) -> Conclusion {
             Place::Balancer,
             format!("{inside}, but the load balancer gives no answer to this agent ({})", facts.balancer.words()),
             ["check the load balancer's own security group and scheme against where this agent runs".to_owned(), targets],
+        ),
+        Said::Unreached(why) => at(
+            Place::Unknown,
+            format!("{inside}; {why}"),
+            ["`meshstep verify --from cluster` asks through the load balancer, too".to_owned(), targets],
         ),
         Said::Failed(why) => at(Place::Balancer, format!("{inside}, but not through the load balancer: {why}"), ["check the listener's certificate and TLS policy".to_owned()]),
         Said::Answer(reply) => match (origin(reply), reply.status) {

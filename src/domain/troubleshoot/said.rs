@@ -26,6 +26,8 @@ pub enum Said {
     Unresolved,
     /// Any other end, in curl's words.
     Failed(String),
+    /// No way leads there from here, which says nothing about it; and why.
+    Unreached(String),
     /// It was not asked, and why.
     Unasked(String),
 }
@@ -55,7 +57,7 @@ impl Said {
             Said::Reset => "the connection is reset".to_owned(),
             Said::Timeout => format!("no answer within {WITHIN} s"),
             Said::Unresolved => "the name does not resolve".to_owned(),
-            Said::Failed(why) => why.clone(),
+            Said::Failed(why) | Said::Unreached(why) => why.clone(),
             Said::Unasked(why) => format!("not asked: {why}"),
         }
     }

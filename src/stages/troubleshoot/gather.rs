@@ -17,6 +17,7 @@ use crate::domain::troubleshoot::conclude::Connections;
 use crate::domain::troubleshoot::endpoints::{Behind, behind};
 use crate::domain::troubleshoot::said::WITHIN;
 use crate::domain::troubleshoot::{Facts, Said, mtls};
+use crate::domain::verify::reach::{Tried, unreached};
 use crate::engine::Ctx;
 use crate::engine::record::Case;
 use crate::stages::probe::Asking;
@@ -123,13 +124,15 @@ impl Around {
             Ok(name) => name,
             Err(why) => return Said::Unasked(why.clone()),
         };
-        if shared.http.resolve(name).await.is_err() {
-            return Said::Unresolved;
-        }
+        let Ok(addresses) = shared.http.resolve(name).await else { return Said::Unresolved };
+        let none = |error: NetError| {
+            let tried: Vec<_> = addresses.iter().map(|address| (*address, Tried::of(Some(&error)))).collect();
+            unreached(None, name, &tried).map_or_else(|| without_answer(&error), Said::Unreached)
+        };
         let ask = |scheme| verify::once(shared, scheme, &host.host, path(host), name);
         match ask(Scheme::Http).await {
-            Err(NetError::Refused { .. }) => ask(Scheme::Https).await.map_or_else(|error| without_answer(&error), Said::Answer),
-            Err(error) => without_answer(&error),
+            Err(NetError::Refused { .. }) => ask(Scheme::Https).await.map_or_else(none, Said::Answer),
+            Err(error) => none(error),
             Ok(reply) => Said::Answer(reply),
         }
     }

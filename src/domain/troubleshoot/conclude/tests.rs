@@ -76,6 +76,7 @@ fn each_pair_of_answers_has_its_place() {
         (Facts { balancer: Said::Unasked("no Ingress".into()), ..f() }, Place::Balancer, "no Ingress"),
         (Facts { balancer: Said::Refused, ..f() }, Place::Balancer, "no listener"),
         (Facts { balancer: Said::Timeout, ..f() }, Place::Balancer, "no answer to this agent"),
+        (Facts { balancer: Said::Unreached("it is internal".into()), ..f() }, Place::Unknown, "answers it inside the cluster; it is internal"),
         (Facts { balancer: elb(404), ..f() }, Place::Balancer, "no rule"),
         (Facts { balancer: elb(503), ..f() }, Place::Balancer, "no target"),
         (Facts { balancer: elb(502), ..f() }, Place::Balancer, "no target"),
