@@ -1,4 +1,4 @@
-//! Several scenarios: two lanes, each with a lab of its own, take them one after another. Each scenario is a process, and is told whole when it ends.
+//! Several scenarios: three lanes, each with a lab of its own, take them one after another. Each scenario is a process, and is told whole when it ends.
 
 use std::collections::VecDeque;
 use std::process::{Command, Stdio};

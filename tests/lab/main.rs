@@ -35,7 +35,7 @@ struct Scenario {
     run: fn(&[String]),
 }
 
-/// The longest first: two of them run at once.
+/// The longest first: three of them run at once.
 const SCENARIOS: [Scenario; 11] = [
     Scenario { name: "waiting", within: Duration::from_secs(300), by_name: true, run: waiting::side_by_side },
     Scenario { name: "rights", within: Duration::from_secs(600), by_name: false, run: |_| rights::each_is_needed_and_they_are_enough() },

@@ -255,6 +255,8 @@ impl Scene {
     /// Probes of every service, and a fault that they find: a Service that leads to a port where nobody listens.
     fn troubleshoot(&self) {
         self.run("troubleshoot", &["troubleshoot"]).exits(0);
+        let inside = self.run("troubleshoot", &["verify", "--from", "cluster"]).exits(0);
+        assert!(inside.text.contains("6 answers of 1 pod"), "{}", inside.text);
         let target = |port: &str| {
             let patch = format!(r#"[{{"op":"replace","path":"/spec/ports/0/targetPort","value":{port}}}]"#);
             self.lab.exec(&["kubectl", "-n", "prod", "patch", "service", "app1-service", "--type=json", "-p", &patch]);

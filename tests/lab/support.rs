@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use crate::lanes::LANE_VARIABLE;
 
 /// The labs that run at once. The namespaces and run folders of `cargo lab` end so; a lab that somebody brought up by hand keeps its own.
-pub(crate) const LANES: [&str; 2] = ["1", "2"];
+pub(crate) const LANES: [&str; 3] = ["1", "2", "3"];
 
 /// The lane of this process: several scenarios have one each (lanes.rs).
 fn lane() -> &'static str {
@@ -88,8 +88,7 @@ pub(crate) fn build() -> Result<(), String> {
 
 /// Held while `cargo lab` runs: a second one waits, so that neither takes the other's lab for a leftover.
 pub(crate) fn alone() -> File {
-    std::fs::create_dir_all(cache()).expect("the cache can be written");
-    let lock = File::create(cache().join("cargo-lab.lock")).expect("the cache can be written");
+    let lock = File::create("/run/meshstep-cargo-lab.lock").expect("root may write there");
     if lock.try_lock().is_err() {
         println!("another cargo lab is running: waiting for its end");
         lock.lock().expect("a lock");
@@ -170,7 +169,7 @@ pub(crate) fn kit_environment(command: &mut Command) -> &mut Command {
 }
 
 fn environment_of<'a>(lane: &str, command: &'a mut Command) -> &'a mut Command {
-    let ports = format!("2{}000", 2 * lane.parse::<u32>().unwrap_or_default() + 5); // 27000 and 29000
+    let ports = (25_000 + 2_000 * lane.parse::<u32>().unwrap_or_default()).to_string();
     command.env("LAB_CACHE", cache()).env("LAB_RUN", run_folder(lane)).env("LAB_NS", namespace(lane)).env("LAB_PORT_BASE", ports).stdin(Stdio::null())
 }
 
