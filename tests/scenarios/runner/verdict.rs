@@ -42,6 +42,12 @@ impl Verdict {
                 verdict.codes.push(word(&event["code"]));
             }
         }
+        // the controller says that it refuses the Ingress just before or just after it takes it
+        if verdict.codes.iter().any(|code| code == "alb_refused") {
+            let first = ["ingress ingress accepted: ", "ingress hostname: "];
+            verdict.cases.retain(|case| !first.iter().any(|link| case.starts_with(link)));
+            verdict.cases.push("ingress accepted, or its hostname: failed".to_owned());
+        }
         // what runs at the same time ends in any order
         verdict.cases.sort();
         verdict
