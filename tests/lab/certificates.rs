@@ -254,22 +254,7 @@ fn generation(lab: &Lab, name: &str) -> i64 {
 
 /// The gateway was forgotten: all services fail, and it alone is restarted.
 fn stale_gateway(lab: &Lab, shop: &Shop) {
-    let old = root(lab, "prod");
-    lab.exec(&["kubectl", "-n", SYSTEM, "delete", "secret", "istio-ca-secret"]);
-    restart(lab, SYSTEM, "istiod");
-    eventually(Duration::from_secs(60), "the new root in the ConfigMaps", || {
-        let new = root(lab, "prod");
-        if new == old || root(lab, "pre-prod") != new { Err("the old one".to_owned()) } else { Ok(()) }
-    });
-    for namespace in ["pre-prod", "prod"] {
-        for app in ["app1-service", "app2-service", "app3-service"] {
-            lab.exec(&["kubectl", "-n", namespace, "rollout", "restart", &format!("deployment/{app}")]);
-        }
-        for app in ["app1-service", "app2-service", "app3-service"] {
-            lab.exec(&["kubectl", "-n", namespace, "rollout", "status", &format!("deployment/{app}"), "--timeout=60s"]);
-        }
-    }
-    asked(lab, "app2.example.com", 503);
+    shop.forget_gateway(lab);
     let before = state(lab);
     let run = verify(lab, shop, &[]).exits(0);
     println!("   the gateway alone in {:.1} s", run.took.as_secs_f64());

@@ -2,7 +2,6 @@
 //! without one. What was used is read from the API server's audit log.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use meshstep::clients::kube::Right;
 use meshstep::stages::rights;
@@ -10,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::grants;
 use crate::shop::Shop;
-use crate::support::{Lab, Profile, Run, eventually};
+use crate::support::{Lab, Profile, Run};
 
 /// The manifests of `run` and `redeploy`.
 const RUN: [&str; 7] = ["mesh-install", "mesh", "deploy", "releases", "ingress", "verify", "lock"];
@@ -219,14 +218,7 @@ impl Scene {
 
     /// A new root, which every workload has and the gateway has not: it is the gateway that is restarted.
     fn stale_gateway(&self) {
-        let root = || self.lab.exec(&["kubectl", "-n", "prod", "get", "configmap", "istio-ca-root-cert", "-o", "jsonpath={.data}"]);
-        let old = root();
-        self.lab.exec(&["kubectl", "-n", "istio-system", "delete", "secret", "istio-ca-secret"]);
-        self.restart("istio-system", "deployment/istiod");
-        eventually(Duration::from_secs(60), "a new root", || if root() == old { Err("the old one".to_owned()) } else { Ok(()) });
-        for namespace in ["pre-prod", "prod"] {
-            self.restart(namespace, "deployment");
-        }
+        self.shop.forget_gateway(&self.lab);
         let cured = self.run("redeploy", &["redeploy"]).exits(0);
         assert!(cured.text.contains("istio-ingressgateway"), "{}", cured.text);
         self.shop.assert_answers(&self.lab);

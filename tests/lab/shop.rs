@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -68,6 +68,36 @@ impl Shop {
         let text = std::fs::read_to_string(&file).expect("the file");
         assert!(text.contains(from), "`{from}` is not in the file");
         std::fs::write(&file, text.replace(from, to)).expect("written");
+    }
+
+    /// A new root, which every workload of the shop has and the gateway has not. Now and then the gateway's proxy comes by it without a
+    /// restart; then there is another one.
+    pub(crate) fn forget_gateway(&self, lab: &Lab) {
+        let kubectl = |words: &[&str]| lab.exec(&[&["kubectl", "-n"], words].concat());
+        let root = |namespace: &str| kubectl(&[namespace, "get", "configmap", "istio-ca-root-cert", "-o", "jsonpath={.data.root-cert\\.pem}"]);
+        for _ in 0..3 {
+            let old = root("prod");
+            kubectl(&["istio-system", "delete", "secret", "istio-ca-secret"]);
+            kubectl(&["istio-system", "rollout", "restart", "deployment/istiod"]);
+            kubectl(&["istio-system", "rollout", "status", "deployment/istiod", "--timeout=60s"]);
+            eventually(Duration::from_secs(60), "the new root in the ConfigMaps", || {
+                let new = root("prod");
+                if new == old || root("pre-prod") != new { Err("the old one".to_owned()) } else { Ok(()) }
+            });
+            ["pre-prod", "prod"].iter().for_each(|namespace| drop(kubectl(&[namespace, "rollout", "restart", "deployment"])));
+            ["pre-prod", "prod"].iter().for_each(|namespace| drop(kubectl(&[namespace, "rollout", "status", "deployment", "--timeout=60s"])));
+            let (address, begun) = (lab.address(), Instant::now());
+            let mut broken = 0;
+            while broken < 3 && begun.elapsed() < Duration::from_secs(20) {
+                broken = if lab.get(&address, "app2.example.com", "/").is_ok_and(|(status, _)| status == 503) { broken + 1 } else { 0 };
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            if broken == 3 {
+                return;
+            }
+            println!("   the gateway serves with a root that it did not have: another one");
+        }
+        panic!("three roots, and the gateway took each of them without a restart");
     }
 
     /// Each host answers through the load balancer from its own namespace; internal names are not published.
