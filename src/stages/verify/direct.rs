@@ -8,7 +8,7 @@ use futures::StreamExt;
 use crate::clients::http::Http;
 use crate::domain::verify::Expect;
 use crate::domain::verify::want::Statuses;
-use crate::engine::record::{Done, Recorder};
+use crate::engine::record::{CaseBuilder, Done, Recorder};
 use crate::stages::verify::Scheme;
 use crate::stages::verify::ask::{AT_ONCE, Asker, Heard, Question, Talk, Through};
 
@@ -40,24 +40,30 @@ impl Direct {
         let through = self.address.map_or(Through::Own, |(host, port)| Through::Address(host, port));
         let asker = Asker::agent(http.clone(), through, self.cacert);
         let expect = Expect { status: self.status.map(Statuses::one), body_contains: self.body_contains, within: self.within, ..Expect::default() };
-        let (asker, expect, path, timeout) = (&asker, &expect, &self.path, self.timeout);
+        let (asker, path, timeout) = (&asker, &self.path, self.timeout);
         futures::stream::iter(self.hosts)
-            .for_each_concurrent(AT_ONCE, |host| async move {
+            .for_each_concurrent(AT_ONCE, |host| {
                 let question = Question { scheme: self.scheme.into(), host, path: path.clone(), port: None, expect: expect.clone() };
                 let case = record.case(question.title());
-                case.run(|case| async move {
-                    let talk = Talk::new(asker, &question, &case);
-                    let heard = talk.listen(timeout, false).await;
-                    match talk.end(heard)? {
-                        Heard::Right { note } => Ok(Done::unchanged((), note)),
-                        Heard::Candidate { fault, .. } => Err(fault),
-                        Heard::Unasked { reason } => Ok(Done::Skipped(reason)),
-                    }
-                })
-                .await;
+                // A task of its own for each host: handshakes and judgements take all the processors there are.
+                let asking = tokio::spawn(ask(asker.clone(), question, case, timeout));
+                async { asking.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic())) }
             })
             .await;
     }
+}
+
+async fn ask(asker: Asker, question: Question, case: CaseBuilder, timeout: Duration) {
+    case.run(|case| async move {
+        let talk = Talk::new(&asker, &question, &case);
+        let heard = talk.listen(timeout, false).await;
+        match talk.end(heard)? {
+            Heard::Right { note } => Ok(Done::unchanged((), note)),
+            Heard::Candidate { fault, .. } => Err(fault),
+            Heard::Unasked { reason } => Ok(Done::Skipped(reason)),
+        }
+    })
+    .await;
 }
 
 #[cfg(test)]
