@@ -25,18 +25,19 @@ pub(super) fn of(sim: &Sim, pod: &Value, life: &Life) -> Value {
         ("ContainersNotReady", format!("containers with unready status: [{}]", unready.join(" ")))
     };
     let why_init = ("ContainersNotInitialized", format!("containers with incomplete status: [{}]", not_initialized.join(" ")));
-    let mut conditions = vec![
+    // what others have written there stays
+    let marked = old.iter().find(|c| text(c, "/type") == "DisruptionTarget").cloned();
+    let evicted = || life.evicted.as_ref().map(|(_, message)| leave::disruption(sim, "TerminationByKubelet", message));
+    let conditions: Vec<Value> = [
         condition(sim, old, "PodReadyToStartContainers", life.mounted, ("", String::new())),
         condition(sim, old, "Initialized", init_done, why_init),
         condition(sim, old, "Ready", all_ready, (why_unready.0, why_unready.1.clone())),
         condition(sim, old, "ContainersReady", all_ready, why_unready),
         condition(sim, old, "PodScheduled", true, ("", String::new())),
-    ];
-    // what others have written there stays
-    conditions.extend(old.iter().find(|c| text(c, "/type") == "DisruptionTarget").cloned());
-    if let Some((_, message)) = life.evicted.as_ref().filter(|_| conditions.len() == 5) {
-        conditions.push(leave::disruption(sim, "TerminationByKubelet", message));
-    }
+    ]
+    .into_iter()
+    .chain(marked.or_else(evicted))
+    .collect();
     let node = sim.store.get(NODES, "", text(pod, "/spec/nodeName"));
     let host = node.as_deref().and_then(|node| list(node, "/status/addresses").first().map(|a| text(a, "/address").to_owned())).unwrap_or_default();
     let mut status = json!({
