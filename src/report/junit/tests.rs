@@ -221,7 +221,7 @@ fn a_passed_case_tells_verdict_and_log_within_500_characters() {
     let run = RunSummary::of(&play.end(0));
     let dialect = Dialect {
         attachments: Attachments::Absolute,
-        dir: "/work/reports".into(),
+        dir: "/build/reports".into(),
         artifacts_url: Some("https://jenkins/17/artifact/reports/".into()),
         ..dialect(Flavor::Rich)
     };
@@ -231,7 +231,7 @@ fn a_passed_case_tells_verdict_and_log_within_500_characters() {
     let out: String = child(case, "system-out").and_then(|out| out.text()).expect("output").chars().take(500).collect();
     assert!(out.starts_with("changed: note"), "{out}");
     assert!(out.contains("log: https://jenkins/17/artifact/reports/logs/staging.deploy.app1/helm_upgrade-"), "{out}");
-    assert!(out.contains("\n[[ATTACHMENT|/work/reports/logs/staging.deploy.app1/helm_upgrade-"), "{out}");
+    assert!(out.contains("\n[[ATTACHMENT|/build/reports/logs/staging.deploy.app1/helm_upgrade-"), "{out}");
 }
 
 #[test]
