@@ -65,7 +65,7 @@ impl Cure<'_> {
             case.output(&format!("before:\n{}", shown(&before, workload, stale)));
         }
         let target = Target { kind, namespace: workload.namespace.clone(), name: workload.name.clone(), place: None };
-        let follower = Follower::start(cluster, target, self.patience(stale)).await?;
+        let follower = Follower::start(cluster, target, self.patience(workload, stale)).await?;
         let (began, clock) = (Timestamp::now(), Instant::now());
         let mark = if method == Method::Command { Mark::Workload } else { Mark::Template };
         let done = match restart::restart(cluster, workload, root, mark).await? {
@@ -100,8 +100,8 @@ impl Cure<'_> {
     }
 
     /// As patient as `deploy` is with the service. A gateway is nobody's service.
-    fn patience(&self, stale: &Stale) -> Policy {
-        let service = self.service(&stale.service).filter(|_| !stale.gateway);
+    fn patience(&self, workload: &ObjectName, stale: &Stale) -> Policy {
+        let service = self.service(stale.called(workload)).filter(|_| !stale.gateway);
         service.map(Service::policy).unwrap_or_default()
     }
 

@@ -75,8 +75,7 @@ impl Cure<'_> {
             return Ok(Done::Skipped("the current root cannot be read".to_owned()));
         };
         let done = self.restart_all(&cluster, &root.key).await;
-        let failed: Vec<&Fault> = done.values().filter_map(|result| result.as_ref().err()).collect();
-        match failed.first() {
+        match done.values().find_map(|result| result.as_ref().err()) {
             // Its own case has told it in full.
             Some(fault) => Err(Fault::new(fault.code, fault.message.clone())),
             None => {
