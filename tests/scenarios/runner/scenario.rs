@@ -281,7 +281,12 @@ impl Scenario {
 }
 
 impl Ingress {
-    fn objects(&self, namespace: &str) -> Vec<Value> {
+    /// The usual one, with these annotations merged in.
+    pub(crate) fn annotated(annotations: Value) -> Self {
+        Self { annotations, ..Self::default() }
+    }
+
+    pub(crate) fn manifest(&self, namespace: &str) -> Value {
         let mut annotations = serde_json::Map::new();
         let usual = json!({
             "scheme": "internet-facing", "target-type": "instance", "healthcheck-path": "/healthz/ready", "healthcheck-port": "status-port",
@@ -299,13 +304,17 @@ impl Ingress {
         if let Some(host) = &self.host {
             rule["host"] = host.as_str().into();
         }
-        let ingress = json!({
+        json!({
             "apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": "gw-ingress", "namespace": namespace, "annotations": annotations},
             "spec": {
                 "ingressClassName": self.class.as_deref().unwrap_or("alb"),
                 "rules": [rule],
             },
-        });
+        })
+    }
+
+    fn objects(&self, namespace: &str) -> Vec<Value> {
+        let ingress = self.manifest(namespace);
         let mut service = json!({
             "apiVersion": "v1", "kind": "Service", "metadata": {"name": "istio-ingressgateway", "namespace": namespace},
             "spec": {"type": "NodePort", "selector": {"app": "istio-ingressgateway"}, "ports": [

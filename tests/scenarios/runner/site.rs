@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::merge::merge;
+use super::scenario::Ingress;
 
 /// Its public name.
 const HOST: &str = "app.public.domain";
@@ -56,19 +57,8 @@ impl Site {
     }
 
     fn ingress(&self) -> Value {
-        let mut wanted = json!({
-            "scheme": "internet-facing", "healthcheck-path": "/healthz/ready", "healthcheck-port": "status-port",
-            "listen-ports": "[{\"HTTP\": 80}, {\"HTTPS\": 443}]", "certificate-arn": Certificate::default().arn,
-        });
+        let mut wanted = json!({"listen-ports": "[{\"HTTP\": 80}, {\"HTTPS\": 443}]", "certificate-arn": Certificate::default().arn});
         merge(&mut wanted, &self.annotations);
-        let entries = wanted.as_object().into_iter().flatten();
-        let annotations: serde_json::Map<String, Value> =
-            entries.map(|(key, value)| (format!("alb.ingress.kubernetes.io/{key}"), value.clone())).collect();
-        let backend = json!({"service": {"name": "istio-ingressgateway", "port": {"number": 80}}});
-        json!({
-            "apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
-            "metadata": {"name": "gw-ingress", "namespace": "istio-system", "annotations": annotations},
-            "spec": {"ingressClassName": "alb", "rules": [{"http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]}}]},
-        })
+        Ingress::annotated(wanted).manifest("istio-system")
     }
 }

@@ -43,9 +43,10 @@ impl Verdict {
             }
         }
         // the controller says that it refuses the Ingress just before or just after it takes it
-        if verdict.codes.iter().any(|code| code == "alb_refused") {
-            let first = ["ingress ingress accepted: ", "ingress hostname: "];
-            verdict.cases.retain(|case| !first.iter().any(|link| case.starts_with(link)));
+        let refused = ["ingress ingress accepted: ", "ingress hostname: "];
+        let told = |case: &String| refused.iter().any(|link| case.strip_prefix(link) == Some("failed"));
+        if verdict.codes == ["alb_refused"] && verdict.cases.iter().any(told) {
+            verdict.cases.retain(|case| !refused.iter().any(|link| case.starts_with(link)));
             verdict.cases.push("ingress accepted, or its hostname: failed".to_owned());
         }
         // what runs at the same time ends in any order
