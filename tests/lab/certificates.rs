@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::shop::Shop;
-use crate::support::{Lab, Profile, Run, eventually};
+use crate::support::{Lab, Profile, Run, eventually, runtime};
 
 const SYSTEM: &str = "istio-system";
 
@@ -37,16 +37,10 @@ pub(crate) fn causes_and_cures() {
     stale_gateway(&lab, &shop);
 }
 
-/// A new root, as a lost Secret brings it: istiod and the gateway are made anew, and all workloads but these.
+/// A new root; the gateway is made anew too, and all workloads but these.
 fn renew_root(lab: &Lab, namespaces: &[&str], forgotten: &[&str]) {
-    let old = root(lab, "prod");
-    lab.exec(&["kubectl", "-n", SYSTEM, "delete", "secret", "istio-ca-secret"]);
-    restart(lab, SYSTEM, "istiod");
-    eventually(Duration::from_secs(60), "the new root in the ConfigMaps", || {
-        let new = root(lab, "prod");
-        if new.is_empty() || new == old || namespaces.iter().any(|n| root(lab, n) != new) { Err("the old one".to_owned()) } else { Ok(()) }
-    });
-    restart(lab, SYSTEM, "istio-ingressgateway");
+    lab.renew_root(namespaces);
+    lab.restart(SYSTEM, "deployment/istio-ingressgateway");
     for namespace in namespaces {
         for app in ["app1-service", "app2-service", "app3-service"] {
             if !forgotten.contains(&format!("{namespace}/{app}").as_str()) {
@@ -64,26 +58,14 @@ fn renew_root(lab: &Lab, namespaces: &[&str], forgotten: &[&str]) {
     asked(lab, "app3.example.com", 200);
 }
 
-fn restart(lab: &Lab, namespace: &str, name: &str) {
-    let deployment = format!("deployment/{name}");
-    lab.exec(&["kubectl", "-n", namespace, "rollout", "restart", &deployment]);
-    lab.exec(&["kubectl", "-n", namespace, "rollout", "status", &deployment, "--timeout=60s"]);
-}
-
 fn root(lab: &Lab, namespace: &str) -> String {
     lab.try_exec(&["kubectl", "-n", namespace, "get", "configmap", "istio-ca-root-cert", "-o", "jsonpath={.data.root-cert\\.pem}"])
         .unwrap_or_default()
 }
 
-/// Asks until the host answers so, three times running: an old gateway pod may answer beside the new one for a moment.
 #[track_caller]
 fn asked(lab: &Lab, host: &str, status: u16) {
-    let (address, mut running) = (lab.address(), 0);
-    eventually(Duration::from_secs(60), host, || {
-        let answer = lab.get(&address, host, "/");
-        running = if answer.as_ref().is_ok_and(|(code, _)| *code == status) { running + 1 } else { 0 };
-        if running == 3 { Ok(()) } else { Err(format!("{answer:?}")) }
-    });
+    runtime().block_on(lab.answers(Duration::from_secs(60), host, status)).unwrap_or_else(|error| panic!("{error}"));
 }
 
 fn verify(lab: &Lab, shop: &Shop, more: &[&str]) -> Run {

@@ -2,15 +2,16 @@
 
 use std::collections::VecDeque;
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::support::{self, LANES};
 
 /// Names the lane to the process of a scenario; the lock and the build are its parent's.
 pub(crate) const LANE_VARIABLE: &str = "LAB_LANE";
 
-/// The scenarios that are running.
+/// The scenarios that are running, and what is told when one of them has ended.
 static RUNNING: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+static ENDED: Condvar = Condvar::new();
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -49,6 +50,7 @@ fn passes(name: &str, lane: &str) -> bool {
     let told = std::io::read_to_string(reader).unwrap_or_else(|error| format!("its output is no text: {error}\n"));
     let status = child.wait().expect("a scenario ends");
     lock(&RUNNING).retain(|id| *id != child.id());
+    ENDED.notify_all();
     print!("{told}");
     status.success()
 }
@@ -56,11 +58,10 @@ fn passes(name: &str, lane: &str) -> bool {
 /// A scenario that is asked to end takes its lab down.
 fn end_on_signals() {
     support::on_signals(|| {
-        for id in lock(&RUNNING).iter() {
+        let running = lock(&RUNNING);
+        for id in running.iter() {
             _ = Command::new("kill").args(["-TERM", &id.to_string()]).status();
         }
-        while !lock(&RUNNING).is_empty() {
-            std::thread::sleep(std::time::Duration::from_millis(50));
-        }
+        drop(ENDED.wait_while(running, |running| !running.is_empty()));
     });
 }

@@ -198,7 +198,7 @@ impl Scene {
 
     /// Who may not look into the proxies tells what is stale by logs and age, and does not take the one workload that is not for it.
     fn blind(&self) {
-        self.restart("prod", "deployment/app3-service");
+        self.lab.restart("prod", "deployment/app3-service");
         for file in ["verify", "deploy"] {
             let mut objects = grants::objects(file);
             for rules in objects.iter_mut().filter_map(|object| object["rules"].as_array_mut()) {
@@ -285,11 +285,6 @@ impl Scene {
         let again = self.run("cleanup", &["cleanup", "--yes", &cluster]).exits(0);
         let left = self.lab.exec(&["kubectl", "get", "targetgroupbindings", "-A", "-o", "name"]);
         assert_eq!(left, "", "{}", again.text);
-    }
-
-    fn restart(&self, namespace: &str, what: &str) {
-        self.lab.exec(&["kubectl", "-n", namespace, "rollout", "restart", what]);
-        self.lab.exec(&["kubectl", "-n", namespace, "rollout", "status", what, "--timeout=60s"]);
     }
 
     /// Each rule and each binding served at least one call that was let through.

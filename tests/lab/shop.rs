@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::support::{Lab, Run, eventually};
+use crate::support::{Lab, Run, eventually, runtime};
 
 /// A copy of `pipelines/` for the lab: its cluster, its Region, hosts that its load balancer has a certificate for.
 pub(crate) struct Shop {
@@ -73,26 +73,11 @@ impl Shop {
     /// A new root, which every workload of the shop has and the gateway has not. Now and then the gateway's proxy comes by it without a
     /// restart; then there is another one.
     pub(crate) fn forget_gateway(&self, lab: &Lab) {
-        let kubectl = |words: &[&str]| lab.exec(&[&["kubectl", "-n"], words].concat());
-        let root = |namespace: &str| kubectl(&[namespace, "get", "configmap", "istio-ca-root-cert", "-o", "jsonpath={.data.root-cert\\.pem}"]);
+        const SHOP: [&str; 2] = ["pre-prod", "prod"];
         for _ in 0..3 {
-            let old = root("prod");
-            kubectl(&["istio-system", "delete", "secret", "istio-ca-secret"]);
-            kubectl(&["istio-system", "rollout", "restart", "deployment/istiod"]);
-            kubectl(&["istio-system", "rollout", "status", "deployment/istiod", "--timeout=60s"]);
-            eventually(Duration::from_secs(60), "the new root in the ConfigMaps", || {
-                let new = root("prod");
-                if new == old || root("pre-prod") != new { Err("the old one".to_owned()) } else { Ok(()) }
-            });
-            ["pre-prod", "prod"].iter().for_each(|namespace| drop(kubectl(&[namespace, "rollout", "restart", "deployment"])));
-            ["pre-prod", "prod"].iter().for_each(|namespace| drop(kubectl(&[namespace, "rollout", "status", "deployment", "--timeout=60s"])));
-            let (address, begun) = (lab.address(), Instant::now());
-            let mut broken = 0;
-            while broken < 3 && begun.elapsed() < Duration::from_secs(20) {
-                broken = if lab.get(&address, "app2.example.com", "/").is_ok_and(|(status, _)| status == 503) { broken + 1 } else { 0 };
-                std::thread::sleep(Duration::from_millis(200));
-            }
-            if broken == 3 {
+            lab.renew_root(&SHOP);
+            SHOP.iter().for_each(|namespace| lab.restart(namespace, "deployment"));
+            if runtime().block_on(lab.answers(Duration::from_secs(20), "app2.example.com", 503)).is_ok() {
                 return;
             }
             println!("   the gateway serves with a root that it did not have: another one");

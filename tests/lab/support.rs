@@ -370,6 +370,40 @@ for b in out:
         Ok((status.parse().map_err(|_| format!("status {status}"))?, body.to_owned()))
     }
 
+    /// Waits until the host answers so, three times running: an old pod of the gateway may answer beside the new one for a moment.
+    pub(crate) async fn answers(&self, limit: Duration, host: &str, status: u16) -> Result<(), String> {
+        let (address, mut running) = (self.address(), 0);
+        let look = || {
+            let answer = self.get(&address, host, "/");
+            running = if answer.as_ref().is_ok_and(|(code, _)| *code == status) { running + 1 } else { 0 };
+            if running == 3 { Ok(()) } else { Err(format!("{answer:?}")) }
+        };
+        until(limit, host, look).await
+    }
+
+    /// Restarts what kubectl names so (`deployment/istiod`; `deployment`: all of them), and waits for it.
+    pub(crate) fn restart(&self, namespace: &str, what: &str) {
+        self.exec(&["kubectl", "-n", namespace, "rollout", "restart", what]);
+        self.exec(&["kubectl", "-n", namespace, "rollout", "status", what, "--timeout=60s"]);
+    }
+
+    /// A new root, as a lost Secret brings it: istiod is made anew, and has told these namespaces.
+    pub(crate) fn renew_root(&self, namespaces: &[&str]) {
+        let told = || -> Vec<String> {
+            let path = "jsonpath={.data.root-cert\\.pem}";
+            let root = |namespace: &&str| self.try_exec(&["kubectl", "-n", namespace, "get", "configmap", "istio-ca-root-cert", "-o", path]);
+            namespaces.iter().map(|namespace| root(namespace).unwrap_or_default()).collect()
+        };
+        let old = told();
+        self.exec(&["kubectl", "-n", "istio-system", "delete", "secret", "istio-ca-secret"]);
+        self.restart("istio-system", "deployment/istiod");
+        eventually(Duration::from_secs(60), "the new root in the ConfigMaps", || {
+            let new = told();
+            let is_new = new.iter().zip(&old).all(|(new, old)| !new.is_empty() && new != old) && new.windows(2).all(|two| two[0] == two[1]);
+            if is_new { Ok(()) } else { Err("the old one".to_owned()) }
+        });
+    }
+
     /// The load balancer's name in the Ingress.
     pub(crate) fn address(&self) -> String {
         self.exec(&["kubectl", "-n", "istio-system", "get", "ingress", "gw-ingress", "-o", "jsonpath={.status.loadBalancer.ingress[0].hostname}"])
