@@ -195,9 +195,7 @@ fn request(host: &PublicHost, scheme: Scheme, balancer: &str, cacert: Option<&st
 
 /// `Err`: why it counts as no answer. A redirect is one: where it leads is asked under its own name.
 async fn probe(http: &Http, request: &Request) -> std::result::Result<(), String> {
-    let answer = http.send(request).await.map_err(|error| error.to_string())?;
-    let took_ms = u64::try_from(answer.timings.total.as_millis()).unwrap_or(u64::MAX);
-    let reply = Reply { status: answer.status, body: answer.text(), headers: answer.headers, took_ms };
+    let reply = Reply::from(http.send(request).await.map_err(|error| error.to_string())?);
     match judge(&Expect::default(), &reply) {
         Verdict::Right { .. } | Verdict::Follow { .. } => Ok(()),
         Verdict::Wrong { fault, .. } => Err(fault.message),

@@ -28,7 +28,7 @@ use crate::domain::ingress::look::{Look, Told};
 use crate::domain::ingress::targets::{self, Target};
 use crate::domain::ingress::{Link, accepted, answer, balancer, binding};
 use crate::domain::routes::PublicHost;
-use crate::domain::verify::reach::{Tried, unreached};
+use crate::domain::verify::reach::{Tried, unreached_name};
 use crate::domain::verify::retry;
 use crate::engine::record::{Case, Done};
 use crate::engine::{Ctx, Readiness, Stage};
@@ -361,10 +361,11 @@ impl Chain<'_> {
                 case,
                 || pace.sleep(),
                 || async move {
-                    let (mut reason, mut tried) = (String::new(), Vec::new());
+                    let (mut reason, mut tried) = (String::new(), Tried::NoRoute);
                     for &scheme in schemes {
                         match verify::once(&self.ctx.shared, scheme, host, "/", hostname).await {
                             Ok(reply) => {
+                                tried = Tried::Heard;
                                 let waited = whole_ms(start);
                                 let link = answer::first(&reply, waited, nameless);
                                 self.record(case, Look::FirstAnswer { reply: reply.essence(), waited_ms: in_ms(waited), nameless });
@@ -375,19 +376,17 @@ impl Chain<'_> {
                             }
                             Err(error) => {
                                 reason = error.to_string();
-                                tried.push(Tried::of(Some(&error)));
+                                tried = tried.max(Tried::of(Some(&error)));
                             }
                         }
                     }
                     // Nobody heard anything: that says nothing about a load balancer that does not answer here at all.
-                    if tried.len() == schemes.len()
+                    if tried < Tried::Heard
                         && start.elapsed() >= SILENCE
                         && let Ok(addresses) = self.ctx.shared.http.resolve(hostname).await
+                        && let Some(unreached) = unreached_name(scheme, hostname, &addresses, tried)
                     {
-                        let all: Vec<_> = addresses.iter().flat_map(|ip| tried.iter().map(|tried| (*ip, *tried))).collect();
-                        if let Some(unreached) = unreached(scheme, hostname, &all) {
-                            return Ok(Poll::Ready(Err(unreached)));
-                        }
+                        return Ok(Poll::Ready(Err(unreached)));
                     }
                     Ok(Poll::NotYet(reason))
                 },

@@ -2,8 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::core::v1::{Pod, Service};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::base::fault::Result;
+use crate::clients::kube::Cluster;
+use crate::domain::mesh::ready::SYSTEM;
+use crate::domain::troubleshoot::mtls;
 
 /// What is behind a Service's port.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +29,16 @@ pub struct Behind {
     /// Labels of the first selected pod, and whether it has a sidecar.
     pub labels: BTreeMap<String, String>,
     pub has_sidecar: bool,
+}
+
+/// Looks at a Service and the pods of its namespace.
+///
+/// # Errors
+/// When one of them may not be read.
+pub async fn look(cluster: &Cluster, namespace: &str, service: &str, port: u16) -> Result<Behind> {
+    let found = cluster.get::<Service>(namespace, service).await?.map(|service| serde_json::to_value(service).unwrap_or_default());
+    let pods: Vec<Value> = cluster.list::<Pod>(namespace, "").await?.iter().map(|pod| serde_json::to_value(pod).unwrap_or_default()).collect();
+    Ok(behind(found.as_ref(), &pods, port))
 }
 
 /// Reads a Service and the pods of its namespace.
@@ -45,6 +61,13 @@ pub fn behind(service: Option<&Value>, pods: &[Value], port: u16) -> Behind {
         declared: target.is_some_and(|target| first.is_some_and(|pod| container_ports(pod).any(|p| number(p, "containerPort") == Some(target)))),
         labels: first.map(|pod| pairs(pod.pointer("/metadata/labels"))).unwrap_or_default(),
         has_sidecar: first.is_some_and(|pod| containers(pod).any(|c| c.get("name").and_then(Value::as_str) == Some("istio-proxy"))),
+    }
+}
+
+impl Behind {
+    /// The policy by which the pods refuse a plain request to the Service's `port`.
+    pub fn strict(&self, policies: &[Value], namespace: &str, port: u16) -> Option<String> {
+        self.has_sidecar.then(|| mtls::strict(policies, SYSTEM, namespace, &self.labels, self.target.unwrap_or(port))).flatten()
     }
 }
 

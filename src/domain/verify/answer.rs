@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::base::codes::Code;
+use crate::clients::http;
 
 /// How much of a body tells who answered.
 const ESSENCE: usize = 1024;
@@ -16,6 +17,13 @@ pub struct Reply {
     pub body: String,
     /// From sending to the end, milliseconds.
     pub took_ms: u64,
+}
+
+impl From<http::Answer> for Reply {
+    fn from(answer: http::Answer) -> Self {
+        let took_ms = u64::try_from(answer.timings.total.as_millis()).unwrap_or(u64::MAX);
+        Self { status: answer.status, body: answer.text(), headers: answer.headers, took_ms }
+    }
 }
 
 impl Reply {

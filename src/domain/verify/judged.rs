@@ -67,13 +67,18 @@ impl Told {
     }
 }
 
+/// What a question is called: `GET app1.public.domain/`, with the scheme when it is HTTPS.
+pub fn title(scheme: Scheme, host: &str, port: Option<u16>, path: &str) -> String {
+    let scheme = if scheme == Scheme::Https { "https://" } else { "" };
+    let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+    format!("GET {scheme}{host}{port}{path}")
+}
+
 impl Asked {
     /// `GET app1.public.domain/`
     pub fn title(&self) -> String {
-        let scheme = if self.scheme == Scheme::Https { "https://" } else { "" };
         let at = self.address.as_ref().map(|address| format!(" at {address}")).unwrap_or_default();
-        let port = self.port.map(|port| format!(":{port}")).unwrap_or_default();
-        format!("GET {scheme}{}{port}{}{at}", self.host, self.path)
+        title(self.scheme, &self.host, self.port, &self.path) + &at
     }
 
     /// The whole verdict: the answer against the expectation, then what else is wanted.

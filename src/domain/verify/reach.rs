@@ -5,15 +5,15 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use crate::clients::http::{NetError, Phase};
 
-/// How an address took a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How an address took a connection; of several attempts the greatest counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tried {
-    /// Something came back, if only a refusal.
-    Heard,
     /// The network has no way there.
     NoRoute,
     /// Not a word within the time.
     Silent,
+    /// Something came back, if only a refusal.
+    Heard,
 }
 
 impl Tried {
@@ -48,6 +48,11 @@ pub fn unreached(scheme: Option<&str>, name: &str, tried: &[(IpAddr, Tried)]) ->
             "{name} is internal, and {first} {how}{others}: ask from inside, with `verify --from cluster`, or from an agent whose network leads there"
         )
     })
+}
+
+/// The same for a name whose addresses were not asked one by one: a request to it ended so at whichever was taken.
+pub fn unreached_name(scheme: Option<&str>, name: &str, addresses: &[IpAddr], tried: Tried) -> Option<String> {
+    unreached(scheme, name, &addresses.iter().map(|address| (*address, tried)).collect::<Vec<_>>())
 }
 
 /// An address that no public network leads to.

@@ -14,10 +14,10 @@ use crate::domain::mesh::ready::{GATEWAY, SYSTEM};
 use crate::domain::probe::Request;
 use crate::domain::routes::PublicHost;
 use crate::domain::troubleshoot::conclude::Connections;
-use crate::domain::troubleshoot::endpoints::{Behind, behind};
+use crate::domain::troubleshoot::endpoints::{self, Behind};
 use crate::domain::troubleshoot::said::WITHIN;
 use crate::domain::troubleshoot::{Facts, Said, mtls};
-use crate::domain::verify::reach::{Tried, unreached};
+use crate::domain::verify::reach::{Tried, unreached_name};
 use crate::engine::Ctx;
 use crate::engine::record::Case;
 use crate::stages::probe::Asking;
@@ -62,9 +62,7 @@ impl Around {
     /// Probes one host from all sides.
     pub(super) async fn facts(&self, ctx: &Ctx<Shared>, cluster: &Cluster, params: &Troubleshoot, host: &PublicHost, case: &Case) -> Result<Facts> {
         let PublicHost { service, namespace, port, .. } = host;
-        let found = cluster.get::<Service>(namespace, service).await?.map(|s| serde_json::to_value(s).unwrap_or_default());
-        let pods: Vec<Value> = cluster.list::<Pod>(namespace, "").await?.iter().map(|p| serde_json::to_value(p).unwrap_or_default()).collect();
-        let behind = behind(found.as_ref(), &pods, *port);
+        let behind = endpoints::look(cluster, namespace, service, *port).await?;
         let (pod, lanes) = (probe::name(), [self.requests(host, &behind)]);
         case.property("probe.pod", format!("{namespace}/{pod}"));
         case.progress("a probe pod asks the Service and the gateway's node port");
@@ -76,8 +74,7 @@ impl Around {
         let plain = if behind.service_exists { Said::read(&log, "service") } else { Said::Unasked("there is no such Service".to_owned()) };
         case.progress("asking through the load balancer");
         let balancer = self.through_balancer(&ctx.shared, host).await;
-        let strict =
-            if behind.has_sidecar { mtls::strict(&self.policies, SYSTEM, namespace, &behind.labels, behind.target.unwrap_or(*port)) } else { None };
+        let strict = behind.strict(&self.policies, namespace, *port);
         let (connections, certificate) = self.between(cluster, host, &node).await;
         Ok(Facts {
             host: host.host.clone(),
@@ -125,10 +122,8 @@ impl Around {
             Err(why) => return Said::Unasked(why.clone()),
         };
         let Ok(addresses) = shared.http.resolve(name).await else { return Said::Unresolved };
-        let none = |error: NetError| {
-            let tried: Vec<_> = addresses.iter().map(|address| (*address, Tried::of(Some(&error)))).collect();
-            unreached(None, name, &tried).map_or_else(|| without_answer(&error), Said::Unreached)
-        };
+        let none =
+            |error: NetError| unreached_name(None, name, &addresses, Tried::of(Some(&error))).map_or_else(|| without_answer(&error), Said::Unreached);
         let ask = |scheme| verify::once(shared, scheme, &host.host, path(host), name);
         match ask(Scheme::Http).await {
             Err(NetError::Refused { .. }) => ask(Scheme::Https).await.map_or_else(none, Said::Answer),

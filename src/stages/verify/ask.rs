@@ -18,8 +18,8 @@ use crate::base::fault::{Class, Fault, Result};
 use crate::base::text;
 use crate::base::wait::{self, Patience, Poll};
 use crate::clients::http::{Http, NetError, Scheme};
-use crate::domain::verify::judged::{Answer, Asked, Told};
-use crate::domain::verify::reach::{Tried, unreached};
+use crate::domain::verify::judged::{self, Answer, Asked, Told};
+use crate::domain::verify::reach::{Tried, unreached, unreached_name};
 use crate::domain::verify::{Expect, Origin, Reply, Verdict, curl, retry};
 use crate::engine::record::Case;
 
@@ -219,11 +219,7 @@ struct Wrong {
 impl Question {
     /// `GET app1.public.domain/`, with the scheme when it is HTTPS.
     pub fn title(&self) -> String {
-        let port = self.port.map(|port| format!(":{port}")).unwrap_or_default();
-        match self.scheme {
-            Scheme::Http => format!("GET {}{port}{}", self.host, self.path),
-            Scheme::Https => format!("GET https://{}{port}{}", self.host, self.path),
-        }
+        judged::title(self.scheme, &self.host, self.port, &self.path)
     }
 }
 
@@ -312,7 +308,7 @@ impl Asker {
             Through::Own => {
                 let tried = tried.first().copied().filter(|tried| *tried != Tried::Heard)?;
                 let addresses = http.resolve(&question.host).await.ok()?;
-                unreached(None, &question.host, &addresses.into_iter().map(|ip| (ip, tried)).collect::<Vec<_>>())
+                unreached_name(None, &question.host, &addresses, tried)
             }
         }
     }

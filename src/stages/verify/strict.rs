@@ -1,16 +1,13 @@
 //! A Service that takes mutual TLS only proves nothing to a pod without a sidecar: it is not asked.
 
-use serde_json::Value;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use super::Item;
 use crate::base::fault::Result;
-use crate::clients::kube::Cluster;
-use crate::domain::mesh::ready::SYSTEM;
-use crate::domain::troubleshoot::endpoints::behind;
-use crate::domain::troubleshoot::mtls;
+use crate::domain::troubleshoot::{endpoints, mtls};
 use crate::engine::Ctx;
 use crate::stages::Shared;
-use k8s_openapi::api::core::v1::{Pod, Service};
 
 /// Name and namespace of the Service that has this name in the cluster.
 pub(super) fn service_of(host: &str) -> Option<(&str, &str)> {
@@ -26,9 +23,19 @@ pub(super) async fn without(ctx: &Ctx<Shared>, items: Vec<Item>) -> Result<Vec<I
     }
     let cluster = ctx.shared.cluster().await?;
     let policies = mtls::policies(&cluster).await?;
+    let mut known: BTreeMap<(String, u16), Option<String>> = BTreeMap::new();
     let mut left = Vec::new();
     for item in items {
-        match policy(&cluster, &policies, &item).await? {
+        let (Some(port), Some((service, namespace))) = (item.question.port, service_of(&item.question.host)) else {
+            left.push(item);
+            continue;
+        };
+        // A Service has an item for each prefix.
+        let policy = match known.entry((item.question.host.clone(), port)) {
+            Entry::Occupied(found) => found.into_mut(),
+            Entry::Vacant(new) => new.insert(endpoints::look(&cluster, namespace, service, port).await?.strict(&policies, namespace, port)),
+        };
+        match policy {
             None => left.push(item),
             Some(policy) => {
                 let mut case = ctx.record.case(item.question.title()).place(item.place.as_ref());
@@ -40,16 +47,6 @@ pub(super) async fn without(ctx: &Ctx<Shared>, items: Vec<Item>) -> Result<Vec<I
         }
     }
     Ok(left)
-}
-
-/// The policy by which the pods behind the Service refuse a plain request.
-async fn policy(cluster: &Cluster, policies: &[Value], item: &Item) -> Result<Option<String>> {
-    let (Some(port), Some((service, namespace))) = (item.question.port, service_of(&item.question.host)) else { return Ok(None) };
-    let found = cluster.get::<Service>(namespace, service).await?.map(|s| serde_json::to_value(s).unwrap_or_default());
-    let pods: Vec<Value> = cluster.list::<Pod>(namespace, "").await?.iter().map(|p| serde_json::to_value(p).unwrap_or_default()).collect();
-    let behind = behind(found.as_ref(), &pods, port);
-    let strict = behind.has_sidecar.then(|| mtls::strict(policies, SYSTEM, namespace, &behind.labels, behind.target.unwrap_or(port)));
-    Ok(strict.flatten())
 }
 
 #[cfg(test)]

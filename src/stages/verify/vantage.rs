@@ -11,9 +11,9 @@ use super::ask::{AT_ONCE, Question, Through};
 use super::inside::{Inside, Unheard};
 use crate::clients::http::{Answer, Http, NetError, Request};
 use crate::domain::probe;
+use crate::domain::verify::inside;
 use crate::domain::verify::judged;
 use crate::domain::verify::want::Session;
-use crate::domain::verify::{Reply, inside};
 
 /// What one request may take.
 const REQUEST: Duration = Duration::from_secs(10);
@@ -95,9 +95,8 @@ impl Vantage {
 }
 
 fn heard(answer: Answer) -> judged::Answer {
-    let took_ms = u64::try_from(answer.timings.total.as_millis()).unwrap_or(u64::MAX);
     let session = answer.tls.as_ref().map(|tls| Session { version: tls.version.clone(), not_after: tls.chain.first().map(|leaf| leaf.not_after) });
-    judged::Answer::Reply { reply: Reply { status: answer.status, body: answer.text(), headers: answer.headers, took_ms }, session }
+    judged::Answer::Reply { reply: answer.into(), session }
 }
 
 /// The question as a pod's curl asks it.

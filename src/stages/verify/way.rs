@@ -59,9 +59,7 @@ pub(in crate::stages) async fn once(shared: &Shared, scheme: Scheme, host: &str,
     let mut request = Request::get(scheme.into(), host, path);
     request.via = Some(balancer.to_owned());
     request.cacert.clone_from(&shared.options.cacert);
-    let answer = shared.http.send(&request).await?;
-    let took_ms = u64::try_from(answer.timings.total.as_millis()).unwrap_or(u64::MAX);
-    Ok(Reply { status: answer.status, body: answer.text(), headers: answer.headers, took_ms })
+    shared.http.send(&request).await.map(Reply::from)
 }
 
 #[cfg(test)]
