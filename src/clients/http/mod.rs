@@ -3,6 +3,7 @@
 mod connect_to;
 mod dns;
 mod error;
+mod kept;
 mod send;
 #[cfg(test)]
 mod tests;
@@ -68,10 +69,12 @@ pub struct Request {
     pub body_cap: usize,
     /// A file of certificates (PEM) that are trusted beside the system's.
     pub cacert: Option<PathBuf>,
+    /// Plain HTTP may go over a connection that another such request left open, and leaves its own to the next one.
+    pub keep: bool,
 }
 
 impl Request {
-    /// `GET scheme://host:port path`, 10 s, the first 64 KiB of the body.
+    /// `GET scheme://host:port path`, 10 s, the first 64 KiB of the body, over a connection of its own.
     pub fn get(scheme: Scheme, host: &str, path: &str) -> Self {
         Self {
             method: "GET".to_owned(),
@@ -85,6 +88,7 @@ impl Request {
             timeout: Duration::from_secs(10),
             body_cap: 64 * 1024,
             cacert: None,
+            keep: false,
         }
     }
 }
@@ -162,6 +166,7 @@ struct Inner {
     resolver: dns::Resolver,
     connect_to: connect_to::ConnectTo,
     trust: tls::Trust,
+    kept: kept::Kept,
 }
 
 impl Http {
@@ -173,7 +178,7 @@ impl Http {
         crate::clients::install_crypto_provider();
         let resolver = dns::Resolver::new(settings.get("MESHSTEP_DNS"))?;
         let connect_to = connect_to::ConnectTo::parse(settings.get("MESHSTEP_CONNECT_TO").unwrap_or_default())?;
-        Ok(Self { inner: Arc::new(Inner { resolver, connect_to, trust: tls::Trust::default() }) })
+        Ok(Self { inner: Arc::new(Inner { resolver, connect_to, trust: tls::Trust::default(), kept: kept::Kept::default() }) })
     }
 
     /// All addresses of a name, asked afresh each time.

@@ -34,20 +34,38 @@ impl Http {
     pub async fn send(&self, request: &Request) -> Result<Answer, NetError> {
         let mut run = Run { request, start: Instant::now(), timings: Timings::default() };
         let addresses = self.addresses(&mut run).await?;
-        let (stream, peer) = run.connect(&addresses).await?;
-        // Small requests: waiting to fill a packet only costs time.
-        _ = stream.set_nodelay(true);
-        let mut answer = match request.scheme {
-            Scheme::Http => run.exchange(stream, false).await?,
+        let answer = match request.scheme {
+            Scheme::Http => self.plain(&mut run, &addresses).await?,
             Scheme::Https => {
+                let (stream, peer) = run.connect(&addresses).await?;
                 let (stream, tls) = self.handshake(&mut run, stream).await?;
                 let h2 = tls.alpn == "h2";
-                Answer { tls: Some(tls), ..run.exchange(stream, h2).await? }
+                Answer { tls: Some(tls), peer: Some(peer), ..run.exchange(stream, h2).await? }
             }
         };
-        answer.peer = Some(peer);
         run.timings.total = run.start.elapsed();
-        answer.timings = run.timings;
+        Ok(Answer { timings: run.timings, ..answer })
+    }
+
+    /// Over a kept connection if there is one. That it was closed meanwhile says nothing about its address: then over a new one.
+    async fn plain(&self, run: &mut Run<'_>, addresses: &[SocketAddr]) -> Result<Answer, NetError> {
+        if run.request.keep
+            && let Some((connection, peer)) = self.inner.kept.take(addresses)
+        {
+            match self.over(run, connection, peer).await {
+                Err(NetError::Reset { .. }) => {}
+                done => return done,
+            }
+        }
+        let (stream, peer) = run.connect(addresses).await?;
+        self.over(run, Http1::over(stream).await?, peer).await
+    }
+
+    async fn over(&self, run: &mut Run<'_>, mut connection: Http1<TcpStream>, peer: SocketAddr) -> Result<Answer, NetError> {
+        let answer = Answer { peer: Some(peer), ..run.ask(&mut connection).await? };
+        if run.request.keep {
+            self.inner.kept.put(connection, peer, &answer);
+        }
         Ok(answer)
     }
 
@@ -102,6 +120,8 @@ impl Run<'_> {
             let share = left / u32::try_from(addresses.len() - n).unwrap_or(1);
             match tokio::time::timeout(share, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => {
+                    // Small requests: waiting to fill a packet only costs time.
+                    _ = stream.set_nodelay(true);
                     self.timings.connect = begun.elapsed();
                     return Ok((stream, *address));
                 }
@@ -113,16 +133,25 @@ impl Run<'_> {
     }
 
     async fn exchange(&mut self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, h2: bool) -> Result<Answer, NetError> {
-        let (request, begun) = (self.message(h2)?, Instant::now());
-        let broken = |error| http_error(&error, Phase::FirstByte);
-        if h2 {
-            let made = self.within(Phase::FirstByte, http2::handshake(TokioExecutor::new(), TokioIo::new(stream))).await?;
-            let (mut sender, connection) = made.map_err(broken)?;
-            driven(connection, self.answer(sender.send_request(request), begun)).await
-        } else {
-            let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-            driven(connection, self.answer(sender.send_request(request), begun)).await
+        if !h2 {
+            return self.ask(&mut Http1::over(stream).await?).await;
         }
+        let (request, begun) = (self.message(h2)?, Instant::now());
+        let made = self.within(Phase::FirstByte, http2::handshake(TokioExecutor::new(), TokioIo::new(stream))).await?;
+        let (mut sender, connection) = made.map_err(|error| http_error(&error, Phase::FirstByte))?;
+        driven(connection, self.answer(sender.send_request(request), begun)).await.0
+    }
+
+    async fn ask<S: AsyncRead + AsyncWrite + Unpin>(&mut self, connection: &mut Http1<S>) -> Result<Answer, NetError> {
+        let (request, begun) = (self.message(false)?, Instant::now());
+        let Http1 { sender, driver, ended } = connection;
+        let asked = async {
+            sender.ready().await?;
+            sender.send_request(request).await
+        };
+        let answer;
+        (answer, *ended) = driven(driver, self.answer(asked, begun)).await;
+        answer
     }
 
     async fn answer<F>(&mut self, asked: F, begun: Instant) -> Result<Answer, NetError>
@@ -170,13 +199,33 @@ where
     Ok(answer)
 }
 
-/// `work` over a connection that is driven beside it. A task of its own for each connection would be a hand-over between threads for each packet.
-async fn driven<T>(connection: impl Future, work: impl Future<Output = T>) -> T {
+/// A connection of HTTP/1.1, driven by who asks over it.
+pub(super) struct Http1<S: AsyncRead + AsyncWrite + Unpin> {
+    sender: http1::SendRequest<Empty<Bytes>>,
+    driver: http1::Connection<TokioIo<S>, Empty<Bytes>>,
+    ended: bool,
+}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Http1<S> {
+    async fn over(stream: S) -> Result<Self, NetError> {
+        let made = http1::handshake(TokioIo::new(stream)).await;
+        let (sender, driver) = made.map_err(|error| http_error(&error, Phase::FirstByte))?;
+        Ok(Self { sender, driver, ended: false })
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        !self.ended && !self.sender.is_closed()
+    }
+}
+
+/// `work` over a connection that is driven beside it, and whether that ended. A task of its own for each connection would be a hand-over
+/// between threads for each packet.
+async fn driven<T>(connection: impl Future, work: impl Future<Output = T>) -> (T, bool) {
     tokio::pin!(work);
     tokio::select! {
         biased;
-        done = &mut work => done,
-        _ended = connection => work.await,
+        done = &mut work => (done, false),
+        _ended = connection => (work.await, true),
     }
 }
 

@@ -126,6 +126,53 @@ async fn a_long_body_is_cut_at_the_cap() {
 }
 
 #[tokio::test]
+async fn a_connection_is_kept_for_the_next_host_while_it_brings_no_error() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move {
+        for n in 1.. {
+            let Ok((stream, _)) = listener.accept().await else { break };
+            // The status is asked for; the body tells which connection it is.
+            let answer = move |asked: hyper::Request<hyper::body::Incoming>| async move {
+                let status = asked.uri().path()[1..].parse::<u16>().expect("a status");
+                hyper::Response::builder().status(status).body(Full::new(Bytes::from(format!("connection {n}"))))
+            };
+            tokio::spawn(async move { auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service_fn(answer)).await });
+        }
+    });
+    let http = http(&[]);
+    for (host, path, keep, connection) in [
+        ("app1.example", "/200", true, 1),
+        ("app2.example", "/200", true, 1),
+        ("app1.example", "/200", false, 2),
+        ("app1.example", "/503", true, 1),
+        ("app1.example", "/200", true, 3),
+    ] {
+        let request = Request { host: host.into(), path: path.into(), keep, ..request(Scheme::Http, address) };
+        assert_eq!(http.send(&request).await.expect("an answer").text(), format!("connection {connection}"), "{host}{path} {keep}");
+    }
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_was_closed_meanwhile_is_no_fault() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut asked = [0; 1024];
+            _ = stream.read(&mut asked).await;
+            _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+            // Closed when the next request is there.
+            _ = stream.read(&mut asked).await;
+        }
+    });
+    let (http, request) = (http(&[]), Request { keep: true, ..request(Scheme::Http, address) });
+    for _ in 0..3 {
+        assert_eq!(http.send(&request).await.expect("an answer").text(), "ok");
+    }
+}
+
+#[tokio::test]
 async fn tls_shows_its_chain_and_speaks_http_2() {
     let authority = authority();
     let (address, file) = (tls(&authority, &["app1.public.domain"], (2020, 2090)).await, cacert(&authority));
