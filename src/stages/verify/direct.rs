@@ -1,9 +1,10 @@
 //! `meshstep verify --address …`: checks from flags alone, without a pipeline file or a cluster.
 
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::StreamExt;
+use tokio::task::JoinSet;
 
 use crate::clients::http::Http;
 use crate::domain::verify::Expect;
@@ -40,22 +41,28 @@ impl Direct {
         let through = self.address.map_or(Through::Own, |(host, port)| Through::Address(host, port));
         let asker = Asker::agent(http.clone(), through, self.cacert);
         let expect = Expect { status: self.status.map(Statuses::one), body_contains: self.body_contains, within: self.within, ..Expect::default() };
-        let (asker, path, timeout) = (&asker, &self.path, self.timeout);
-        futures::stream::iter(self.hosts)
-            .for_each_concurrent(AT_ONCE, |host| {
-                let question = Question { scheme: self.scheme.into(), host, path: path.clone(), port: None, expect: expect.clone() };
-                let case = record.case(question.title());
-                // A task of its own for each host: handshakes and judgements take all the processors there are.
-                let asking = tokio::spawn(ask(asker.clone(), question, case, timeout));
-                async { asking.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic())) }
-            })
-            .await;
+        let (scheme, path, timeout) = (self.scheme, self.path, self.timeout);
+        let at_once = AT_ONCE.min(self.hosts.len());
+        let hosts = Arc::new(Mutex::new(self.hosts.into_iter()));
+        // Tasks of their own: handshakes and judgements take all the processors there are.
+        let mut asking = JoinSet::new();
+        for _ in 0..at_once {
+            let (asker, record, hosts, path, expect) = (asker.clone(), record.clone(), Arc::clone(&hosts), path.clone(), expect.clone());
+            asking.spawn(async move {
+                let next = || hosts.lock().unwrap_or_else(PoisonError::into_inner).next();
+                while let Some(host) = next() {
+                    let question = Question { scheme: scheme.into(), host, path: path.clone(), port: None, expect: expect.clone() };
+                    ask(&asker, &question, record.case(question.title()), timeout).await;
+                }
+            });
+        }
+        asking.join_all().await;
     }
 }
 
-async fn ask(asker: Asker, question: Question, case: CaseBuilder, timeout: Duration) {
+async fn ask(asker: &Asker, question: &Question, case: CaseBuilder, timeout: Duration) {
     case.run(|case| async move {
-        let talk = Talk::new(&asker, &question, &case);
+        let talk = Talk::new(asker, question, &case);
         let heard = talk.listen(timeout, false).await;
         match talk.end(heard)? {
             Heard::Right { note } => Ok(Done::unchanged((), note)),
