@@ -36,6 +36,13 @@ struct Shared {
     would_change: usize,
 }
 
+impl Shared {
+    fn tell(&mut self, event: Event) {
+        let stamped = Stamped { at: Timestamp::now(), event };
+        self.reporters.iter_mut().for_each(|reporter| reporter.event(&stamped));
+    }
+}
+
 /// Records the cases of one stage. Cheap to clone; clones share everything.
 #[derive(Clone)]
 pub struct Recorder {
@@ -123,11 +130,7 @@ impl Recorder {
     }
 
     pub fn emit(&self, event: Event) {
-        let stamped = Stamped { at: Timestamp::now(), event };
-        let mut shared = self.lock();
-        for reporter in &mut shared.reporters {
-            reporter.event(&stamped);
-        }
+        self.lock().tell(event);
     }
 
     pub fn tick(&self) {
@@ -190,16 +193,14 @@ impl Recorder {
         if let Outcome::Failed(fault) = &mut end.outcome {
             end.place = fault.place.take().or(end.place);
         }
-        {
-            let mut shared = self.lock();
-            match &end.outcome {
-                Outcome::Failed(fault) => shared.faults.push(fault.class),
-                Outcome::Repaired { .. } => shared.repaired += 1,
-                Outcome::Passed { change: Change::WouldChange, .. } => shared.would_change += 1,
-                Outcome::Passed { .. } | Outcome::Skipped { .. } => {}
-            }
+        let mut shared = self.lock();
+        match &end.outcome {
+            Outcome::Failed(fault) => shared.faults.push(fault.class),
+            Outcome::Repaired { .. } => shared.repaired += 1,
+            Outcome::Passed { change: Change::WouldChange, .. } => shared.would_change += 1,
+            Outcome::Passed { .. } | Outcome::Skipped { .. } => {}
         }
-        self.emit(Event::CaseEnded(Box::new(end)));
+        shared.tell(Event::CaseEnded(Box::new(end)));
     }
 }
 
