@@ -89,10 +89,9 @@ fn value(data: &mut Value) {
         Value::String(string) => text(string),
         Value::Array(items) => items.iter_mut().for_each(value),
         Value::Object(fields) => {
-            for (mut key, mut field) in std::mem::take(fields) {
-                text(&mut key);
-                value(&mut field);
-                fields.insert(key, field);
+            fields.values_mut().for_each(value);
+            if fields.keys().any(|key| matches!(redact(key), Cow::Owned(_))) {
+                *fields = std::mem::take(fields).into_iter().map(|(key, field)| (redact(&key).into_owned(), field)).collect();
             }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
