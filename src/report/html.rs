@@ -177,7 +177,7 @@ fn esc(text: &str, max: usize) -> String {
     escape_html(&line(text, max))
 }
 
-/// Writes the page at each stage's end.
+/// Writes the page at each stage's end; after the last one at the run's, which follows.
 pub(super) struct Html {
     path: PathBuf,
     trouble: Option<String>,
@@ -191,7 +191,12 @@ impl Html {
 
 impl Sink for Html {
     fn event(&mut self, event: &Stamped, run: &RunSummary) {
-        if matches!(event.event, Event::StageEnded { .. } | Event::RunEnded { .. })
+        let due = match event.event {
+            Event::StageEnded { .. } => run.stages.iter().any(|stage| stage.open) || run.stages.len() < run.run.stages.len(),
+            Event::RunEnded { .. } => true,
+            _ => false,
+        };
+        if due
             && let Err(error) = write_whole(&self.path, |file| page(run, file))
         {
             self.trouble = Some(format!("cannot write `{}`: {error}", self.path.display()));
