@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use quick_junit::{Property, Report, TestCase, TestSuite};
+use quick_junit::{Property, Report, TestSuite};
 
 use crate::base::fault::Class;
 use crate::engine::event::{CaseEnd, CaseId, Event, Stamped};
@@ -97,7 +97,7 @@ fn stamp(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }
 
-/// Writes the whole file of one stage, case by case: XML and model of all cases at once would be most of what a run takes of memory.
+/// Writes the whole file of one stage.
 pub fn render(run: &RunSummary, stage: &StageRun, dialect: &Dialect, out: &mut impl Write) -> io::Result<()> {
     let environment = &run.run.environment;
     let mut suite = TestSuite::new(suite_name(environment, &stage.name));
@@ -117,12 +117,25 @@ pub fn render(run: &RunSummary, stage: &StageRun, dialect: &Dialect, out: &mut i
     report.set_time(wall);
     report.add_test_suite(suite);
     let mut names = HashSet::new();
-    let rendered = cases().map(|case| {
-        let mut rendered = case::render(case, environment, run.run.build_url.as_deref(), dialect);
-        unique(&mut rendered, &mut names);
-        rendered
-    });
-    xml::write(&report, out, rendered)
+    let named: Vec<Named<'_>> = cases().map(|case| named(case, environment, &mut names)).collect();
+    xml::write(&report, out, &named, |named| case::render(named, environment, run.run.build_url.as_deref(), dialect))
+}
+
+/// A case with its name in the file.
+struct Named<'a> {
+    case: &'a CaseResult,
+    name: String,
+}
+
+/// Readers find a case's history by class and name, and take a second one for a retry.
+fn named<'a>(case: &'a CaseResult, environment: &str, names: &mut HashSet<(String, String)>) -> Named<'a> {
+    let (class, base) = (classname(environment, &case.end.case), line(&case.end.case.name, 250));
+    let (mut name, mut n) = (base.clone(), 1);
+    while !names.insert((class.clone(), name.clone())) {
+        n += 1;
+        name = format!("{base} ({n})");
+    }
+    Named { case, name }
 }
 
 /// What stands beside the cases that ended: those that run, or a stand-in where there is none at all.
@@ -161,18 +174,6 @@ fn properties(suite: &mut TestSuite, run: &RunSummary, dialect: &Dialect) {
     if run.dry_run {
         add("dry.run", "true");
     }
-}
-
-/// Readers find a case's history by class and name, and take a second one for a retry.
-fn unique(case: &mut TestCase, names: &mut HashSet<(String, String)>) {
-    let class = case.classname.as_deref().unwrap_or_default().to_owned();
-    let base = case.name.as_str().to_owned();
-    let (mut name, mut n) = (base.clone(), 1);
-    while !names.insert((class.clone(), name.clone())) {
-        n += 1;
-        name = format!("{base} ({n})");
-    }
-    case.name = name.into();
 }
 
 /// `TEST-<stage>[-<cell>].xml`

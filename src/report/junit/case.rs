@@ -8,9 +8,8 @@ use quick_junit::{NonSuccessKind, Property, TestCase, TestCaseStatus, TestRerun}
 use crate::base::fault::Fault;
 use crate::engine::event::{Attempt, CaseEnd};
 use crate::engine::outcome::{Change, Outcome, is_failure};
-use crate::report::junit::{Attachments, Dialect, Flavor, classname, stamp};
+use crate::report::junit::{Attachments, Dialect, Flavor, Named, classname, stamp};
 use crate::report::logs;
-use crate::report::summary::CaseResult;
 use crate::report::text::{CAP, cap, clean, line};
 
 /// Characters of a `message`: one line that readers show as a title.
@@ -18,9 +17,9 @@ const MESSAGE: usize = 200;
 /// Attempts that are shown one by one; the first and the last matter.
 const ATTEMPTS: usize = 20;
 
-pub(super) fn render(case: &CaseResult, environment: &str, build_url: Option<&str>, dialect: &Dialect) -> TestCase {
+pub(super) fn render(Named { case, name }: &Named<'_>, environment: &str, build_url: Option<&str>, dialect: &Dialect) -> TestCase {
     let end = &case.end;
-    let mut out = TestCase::new(line(&end.case.name, 250), status(end));
+    let mut out = TestCase::new(name, status(end));
     out.set_classname(classname(environment, &end.case));
     out.set_time(end.seconds);
     let log = case.log.then(|| logs::relative(environment, &end.case));

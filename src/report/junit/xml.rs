@@ -1,11 +1,15 @@
 //! The report's model as XML: whole, or with its cases written one after another.
 
 use std::io::{self, Write};
+use std::panic::resume_unwind;
+use std::thread;
 
 use quick_junit::{Report, TestCase, TestSuite};
 
 const CASE: &str = "<testcase";
 const END: &str = "\n    </testsuite>";
+/// Cases that one thread renders at a time.
+const SHARE: usize = 500;
 
 /// quick-junit always writes the root's `skipped`, which junit-10.xsd refuses and nobody reads.
 pub(in crate::report) fn serialize(report: &Report) -> String {
@@ -20,17 +24,31 @@ pub(in crate::report) fn serialize(report: &Report) -> String {
     xml
 }
 
-/// Writes a report of one suite that counts its cases, has properties and holds no case, with `cases` inside.
-pub(super) fn write(report: &Report, out: &mut impl Write, cases: impl Iterator<Item = TestCase>) -> io::Result<()> {
+/// Writes a report of one suite that counts its cases, has properties and holds no case, with `cases` inside. Many are shared among the
+/// processors, some at a time: XML and model of all cases at once would be most of what a run takes of memory.
+pub(super) fn write<C: Sync>(report: &Report, out: &mut impl Write, cases: &[C], render: impl Fn(&C) -> TestCase + Sync) -> io::Result<()> {
     let frame = serialize(report);
     let (head, tail) = frame.split_at(frame.rfind(END).unwrap_or(frame.len()));
     out.write_all(head.as_bytes())?;
-    let mut alone = Alone::new();
-    for case in cases {
-        out.write_all(b"\n        ")?;
-        out.write_all(alone.element(case).as_bytes())?;
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    for turn in cases.chunks(SHARE * processors) {
+        let (own, others) = turn.split_at(turn.len().min(SHARE));
+        thread::scope(|scope| {
+            let others: Vec<_> = others.chunks(SHARE).map(|share| scope.spawn(|| elements(share, &render))).collect();
+            out.write_all(&elements(own, &render))?;
+            others.into_iter().try_for_each(|share| out.write_all(&share.join().unwrap_or_else(|panicked| resume_unwind(panicked))))
+        })?;
     }
     out.write_all(tail.as_bytes())
+}
+
+fn elements<C>(cases: &[C], render: impl Fn(&C) -> TestCase) -> Vec<u8> {
+    let (mut alone, mut xml) = (Alone::new(), Vec::new());
+    for case in cases {
+        xml.extend_from_slice(b"\n        ");
+        xml.extend_from_slice(alone.element(render(case)).as_bytes());
+    }
+    xml
 }
 
 /// A report of one case at a time, to cut its element out: quick-junit writes whole reports only.
@@ -79,7 +97,22 @@ mod tests {
             report
         };
         let mut streamed = Vec::new();
-        write(&report(&[]), &mut streamed, cases.iter().cloned()).expect("memory takes it");
+        write(&report(&[]), &mut streamed, &cases, TestCase::clone).expect("memory takes it");
         assert_eq!(String::from_utf8(streamed).expect("text"), serialize(&report(&cases)));
+    }
+
+    #[test]
+    fn many_cases_stand_in_their_order() {
+        let report = |cases| {
+            let (mut report, mut suite) = (Report::new("report"), TestSuite::new("suite"));
+            suite.add_property(Property::new("a", "b"));
+            (suite.test_cases, suite.tests) = (cases, 5 * SHARE + 1);
+            report.test_suites = vec![suite];
+            report
+        };
+        let (numbers, case) = ((0..5 * SHARE + 1).collect::<Vec<_>>(), |n: &usize| TestCase::new(n.to_string(), TestCaseStatus::success()));
+        let mut streamed = Vec::new();
+        write(&report(vec![]), &mut streamed, &numbers, case).expect("memory takes it");
+        assert!(String::from_utf8(streamed).expect("text") == serialize(&report(numbers.iter().map(case).collect())));
     }
 }
