@@ -196,9 +196,7 @@ impl Sink for Html {
             Event::RunEnded { .. } => true,
             _ => false,
         };
-        if due
-            && let Err(error) = write_whole(&self.path, |file| page(run, file))
-        {
+        if due && let Err(error) = write_whole(&self.path, |file| page(run, file)) {
             self.trouble = Some(format!("cannot write `{}`: {error}", self.path.display()));
         }
     }
