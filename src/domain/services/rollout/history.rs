@@ -283,7 +283,7 @@ fn states(snapshot: &Snapshot, history: &History) -> BTreeSet<String> {
         if pod.unschedulable.is_some() {
             keys.insert(pod_key(pod, "unschedulable"));
         }
-        if pods::volume_trouble(snapshot, pod, history).is_some() {
+        if pods::failing_mount(snapshot, history, pod).is_some() {
             keys.insert(pod_key(pod, "volume"));
         }
         for container in &pod.containers {

@@ -105,12 +105,12 @@ impl Rollout {
     pub fn questions(&self, snapshot: &Snapshot) -> Questions {
         let found = troubles(snapshot, &self.history, &self.policy);
         let has = |code| found.iter().any(|t| t.code == code);
-        let missing = snapshot.newest().flat_map(|p| &p.containers).filter_map(|c| c.waiting()).filter(|(r, _)| *r == "CreateContainerConfigError");
+        let missing = snapshot.newest().flat_map(|pod| pods::missing(snapshot, &self.history, pod));
         Questions {
             autoscaler: has(Code::Unschedulable),
             istiod: has(Code::WebhookUnreachable) || has(Code::InjectorUntrusted),
             nodes: found.iter().filter(|t| t.code == Code::ImageDenied).filter_map(|t| t.node.clone()).collect(),
-            missing: missing.filter_map(|(_, message)| pods::missing_name(message)).map(str::to_owned).collect(),
+            missing: missing.map(str::to_owned).collect(),
         }
     }
 }

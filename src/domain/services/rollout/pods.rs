@@ -9,7 +9,7 @@ use crate::base::codes::Code;
 use crate::base::text;
 use crate::domain::services::rollout::history::{History, Life, container_key, pod_key};
 use crate::domain::services::rollout::policy::{AUTOSCALER_PATIENCE, AUTOSCALER_REFUSAL, Policy, SECOND_ATTEMPT, YOUNG_NODE_PATIENCE};
-use crate::domain::services::rollout::seen::{Container, Kind, Pod, Role, Snapshot, Strategy};
+use crate::domain::services::rollout::seen::{Container, Event, Kind, Pod, Role, Snapshot, Strategy};
 use crate::domain::services::rollout::{Trouble, pull, scheduler};
 
 /// The troubles of a pod, the most telling first.
@@ -20,10 +20,12 @@ pub fn troubles(snapshot: &Snapshot, history: &History, policy: &Policy, pod: &P
         found.extend(container_trouble(snapshot, history, policy, pod, container));
     }
     if found.is_empty()
-        && let Some(words) = volume_trouble(snapshot, pod, history)
+        && let Some(message) = failing_mount(snapshot, history, pod)
     {
-        let ripe = history.held(&pod_key(pod, "volume")) >= policy.lasts(Code::VolumeFailing);
-        found.push(Trouble::of_pod(Code::VolumeFailing, ripe, pod, words));
+        let lasted = history.held(&pod_key(pod, "volume")) >= policy.lasts(Code::VolumeFailing);
+        let (waits, note) = maker(snapshot, message);
+        let words = format!("a volume cannot be mounted: {}{note}", text::head(&text::one_line(message), 300));
+        found.push(Trouble::of_pod(Code::VolumeFailing, lasted && !waits, pod, words));
     }
     found
 }
@@ -120,17 +122,27 @@ fn config_trouble(snapshot: &Snapshot, history: &History, policy: &Policy, pod: 
     if message.contains("failed to sync") {
         return None;
     }
-    let maker = missing_name(&message).and_then(|name| snapshot.around.makers.get(name));
-    let held = history.held(&container_key(pod, container, "CreateContainerConfigError"));
-    let words = match maker {
-        Some(maker) => format!("{message}; it is made by {maker}"),
-        None => message.clone(),
-    };
-    Some(Trouble::of_container(Code::ConfigMissing, maker.is_none() && held >= policy.lasts(Code::ConfigMissing), pod, container, words))
+    let lasted = history.held(&container_key(pod, container, "CreateContainerConfigError")) >= policy.lasts(Code::ConfigMissing);
+    let (waits, note) = maker(snapshot, &message);
+    Some(Trouble::of_container(Code::ConfigMissing, lasted && !waits, pod, container, format!("{message}{note}")))
+}
+
+/// Will something make what this message says is missing, so that it is waited for? In words, too.
+fn maker(snapshot: &Snapshot, message: &str) -> (bool, String) {
+    match missing_name(message).and_then(|name| snapshot.around.makers.get(name)) {
+        Some(maker) => (true, format!("; it is made by {maker}")),
+        None => (false, String::new()),
+    }
+}
+
+/// What the kubelet says is missing for this pod.
+pub fn missing<'a>(snapshot: &'a Snapshot, history: &'a History, pod: &'a Pod) -> impl Iterator<Item = &'a str> {
+    let waiting = pod.containers.iter().filter_map(|c| c.waiting()).filter(|(reason, _)| *reason == "CreateContainerConfigError");
+    waiting.map(|(_, message)| message).chain(failing_mount(snapshot, history, pod)).filter_map(missing_name)
 }
 
 /// The Secret or ConfigMap that a kubelet's message says is missing.
-pub fn missing_name(message: &str) -> Option<&str> {
+fn missing_name(message: &str) -> Option<&str> {
     static NAME: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(r#"(?:secret|configmap) "([^"]+)" not found|in (?:Secret|ConfigMap) (?:[^/\s]+/)?([^\s"]+)"#).expect("a valid pattern")
     });
@@ -192,21 +204,30 @@ fn unbound_claim(snapshot: &Snapshot, pod: &Pod) -> Option<String> {
     (!claims.is_empty()).then(|| format!("volume claim {claims} is not bound{said}"))
 }
 
-/// A volume that cannot be mounted, in words.
-pub fn volume_trouble(snapshot: &Snapshot, pod: &Pod, history: &History) -> Option<String> {
+/// The newest words on a volume of this pod that cannot be mounted.
+pub fn failing_mount<'a>(snapshot: &'a Snapshot, history: &'a History, pod: &'a Pod) -> Option<&'a str> {
     let started = pod.containers.iter().any(|c| c.is_running() || c.terminations() > 0);
     if started || pod.is_finished() {
         return None;
     }
-    let event = history
-        .new_events(snapshot)
-        .filter(|e| e.warning && e.kind == "Pod" && e.name == pod.name)
+    let events = || history.new_events(snapshot).filter(|e| e.kind == "Pod" && e.name == pod.name);
+    events()
         .filter(|e| matches!(e.reason.as_str(), "FailedMount" | "FailedAttachVolume" | "FailedMapVolume"))
-        .max_by_key(|e| e.last)?;
-    if event.message.contains("failed to sync") {
-        return None;
+        .filter(|e| !e.message.contains("failed to sync"))
+        .filter(|failed| !events().any(|later| later.last >= failed.last && is_mounted(failed, later)))
+        // From time to time the kubelet only sums up which volumes are not there.
+        .max_by_key(|e| (!e.message.starts_with("Unable to attach or mount volumes"), e.last))
+        .map(|e| e.message.as_str())
+}
+
+/// Does the event `later` show that what `failed` says is over? The kubelet makes no sandbox and pulls no image before all volumes are there.
+fn is_mounted(failed: &Event, later: &Event) -> bool {
+    let volume = |event: &Event| event.message.split('"').nth(1).map(str::to_owned);
+    match later.reason.as_str() {
+        "FailedCreatePodSandBox" | "Pulling" | "Pulled" | "Created" | "Started" => true,
+        "SuccessfulAttachVolume" => failed.reason == "FailedAttachVolume" && volume(failed) == volume(later),
+        _ => false,
     }
-    Some(format!("a volume cannot be mounted: {}", text::head(&text::one_line(&event.message), 300)))
 }
 
 pub fn is_start_reason(reason: &str) -> bool {

@@ -201,6 +201,43 @@ fn volumes_that_are_not_bound_or_mounted() {
 }
 
 #[test]
+fn a_mount_that_failed_at_first_is_over_when_the_kubelet_goes_on() {
+    let attach = r#"AttachVolume.Attach failed for volume "pv-1" : volume is in use"#;
+    for (failed, message, later, said, fails) in [
+        ("FailedMount", "MountVolume.SetUp failed", "Pulling", "Pulling image", false),
+        ("FailedMount", "MountVolume.SetUp failed", "Pulled", "already present on machine", false),
+        ("FailedMount", "MountVolume.SetUp failed", "FailedCreatePodSandBox", "no address is left", false),
+        ("FailedMount", "MountVolume.SetUp failed", "SuccessfulAttachVolume", r#"succeeded for volume "pv-1""#, true),
+        ("FailedAttachVolume", attach, "SuccessfulAttachVolume", r#"AttachVolume.Attach succeeded for volume "pv-1""#, false),
+        ("FailedAttachVolume", attach, "SuccessfulAttachVolume", r#"AttachVolume.Attach succeeded for volume "pv-2""#, true),
+        ("FailedMount", "MountVolume.SetUp failed", "Scheduled", "assigned", true),
+    ] {
+        let mut play = Play::of(vec![pod("app1-a")]);
+        play.at(1.0, |s| s.events.push(event("Pod", "app1-a", failed, message, 1)));
+        play.at(5.0, |s| s.events.push(event("Pod", "app1-a", later, said, 5)));
+        assert_eq!(matches!(play.still(60.0), Verdict::Failed(_)), fails, "{failed}, then {later}: {said}");
+    }
+    // It fails again afterwards.
+    let mut play = Play::of(vec![pod("app1-a")]);
+    play.at(1.0, |s| s.events.push(event("Pod", "app1-a", "Pulling", "Pulling image", 1)));
+    play.at(5.0, |s| s.events.push(event("Pod", "app1-a", "FailedMount", "MountVolume.SetUp failed", 5)));
+    failed(play.still(36.0), Code::VolumeFailing);
+}
+
+#[test]
+fn a_mounted_secret_that_something_makes_is_waited_for() {
+    let mount = r#"MountVolume.SetUp failed for volume "tls" : secret "app1-tls" not found"#;
+    let mut play = Play::of(vec![pod("app1-a")]);
+    play.at(1.0, |s| s.events.push(event("Pod", "app1-a", "FailedMount", mount, 1)));
+    assert_eq!(play.rollout.questions(&play.snapshot).missing.into_iter().collect::<Vec<_>>(), ["app1-tls"]);
+    play.snapshot.around.makers.insert("app1-tls".into(), "Certificate app1 (Ready False: Issuing)".into());
+    assert!(progressing(play.still(60.0)).contains("it is made by Certificate app1 (Ready False"));
+    let sum = "Unable to attach or mount volumes: unmounted volumes=[tls], unattached volumes=[]: timed out waiting for the condition";
+    let reason = progressing(play.at(125.0, |s| s.events.push(event("Pod", "app1-a", "FailedMount", sum, 125))));
+    assert!(reason.contains("it is made by Certificate app1"), "{reason}");
+}
+
+#[test]
 fn evicted_and_lost_pods_are_told() {
     let mut play = Play::of(vec![pod("app1-a")]);
     let reason = progressing(play.at(1.0, |s| (s.pods[0].phase, s.pods[0].reason) = ("Failed".into(), "Evicted".into())));
