@@ -4,6 +4,8 @@ mod preflight;
 mod prove;
 pub mod tolerate;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Namespace;
 use schemars::JsonSchema;
@@ -23,6 +25,7 @@ use crate::domain::releases::plan::{self, Applied, Permit, Seen};
 use crate::domain::routes::PublicHost;
 use crate::domain::services::apply::{self, Change};
 use crate::domain::services::manifests::{self, Manifest};
+use crate::domain::services::preflight::makers::Made;
 use crate::domain::services::rollout::policy::Policy;
 use crate::domain::services::rollout::seen::Kind;
 use crate::domain::services::watch::{Follower, Heard, Success, Target};
@@ -375,12 +378,15 @@ impl Step<'_> {
             None => Back::Nowhere("it is the first revision".to_owned()),
         };
         let applied = plan::apply(helm, self.cluster, &wanted, permit, plan).await?;
-        let objects = match &applied {
-            Applied::Installed(now) | Applied::Upgraded(now) => compare::objects(&now.manifest),
-            Applied::Unchanged(_) => before,
+        let now = match &applied {
+            Applied::Installed(now) | Applied::Upgraded(now) => Some(now),
+            Applied::Unchanged(_) => stored.as_ref(),
         };
+        let objects = now.map(|now| compare::objects(&now.manifest)).unwrap_or_default();
+        let parts = now.into_iter().flat_map(|now| now.hooks.iter().chain([&now.manifest]));
+        let made = Made::by(&parts.flat_map(|part| manifests::rendered(part, chart)).collect::<Vec<_>>(), &[]);
         let services = objects.iter().filter(|o| o.kind == "Service").map(|o| o.name.clone()).collect();
-        let put = Put { followers: self.follow(&objects, Some(&followers)).await?, services, changed: applied.changed(), back };
+        let put = Put { followers: beside(self.follow(&objects, Some(&followers)).await?, made), services, changed: applied.changed(), back };
         let note = format!("{note}{}", applied.note());
         Ok(if applied.changed() { Done::changed(put, note) } else { Done::unchanged(put, note) })
     }
@@ -426,6 +432,7 @@ impl Step<'_> {
         let note = format!("{note}{created} created, {changed} changed, {unchanged} unchanged");
         let any = created + changed > 0;
         let services = manifests.iter().filter(|m| m.kind() == "Service").map(|m| m.name().to_owned()).collect();
+        let followers = beside(followers, Made::by(&manifests, &[]));
         let put = Put { followers, services, changed: any, back: Back::Objects(changes) };
         Ok(match (any, dry_run) {
             (false, _) => Done::unchanged(put, note),
@@ -502,6 +509,12 @@ enum There {
 }
 
 /// A dry run puts nothing anywhere.
+/// Whoever follows a workload knows what else is applied, and may make what its pods need.
+fn beside(followers: Vec<Follower>, made: Made) -> Vec<Follower> {
+    let made = Arc::new(made);
+    followers.into_iter().map(|follower| follower.beside(&made)).collect()
+}
+
 fn nothing() -> Put {
     Put { followers: Vec::new(), services: Vec::new(), changed: false, back: Back::Nowhere("a dry run".to_owned()) }
 }

@@ -44,6 +44,14 @@ const PRUNED: [&str; 14] = [
 /// What a probe pod takes: applied, followed, removed, and found when a killed run left it.
 const PROBE: [&str; 6] = ["get pods", "list pods", "watch pods", "create pods", "patch pods", "delete pods"];
 
+/// What makes Secrets that pods wait for. Where the cluster does not know a kind, nobody asks for it.
+const MAKERS: [&str; 4] = [
+    "list externalsecrets.external-secrets.io",
+    "list sealedsecrets.bitnami.com",
+    "list certificates.cert-manager.io",
+    "list secretproviderclasses.secrets-store.csi.x-k8s.io",
+];
+
 const NAMESPACES: &str = "namespaces";
 const CONFIG_MAPS: &str = "configmaps";
 const INJECTORS: &str = "list mutatingwebhookconfigurations.admissionregistration.k8s.io";
@@ -257,11 +265,12 @@ fn deploy(pipeline: &Pipeline, filters: &Filters, rights: &mut BTreeSet<Right>) 
     }
 }
 
-/// A pod is tried by a dry run, and what it refers to is looked up.
+/// A pod is tried by a dry run, and what it refers to is looked up; so is what may make that later.
 fn preflight(pipeline: &Pipeline, filters: &Filters, rights: &mut BTreeSet<Right>) {
     for (_, (namespace, _)) in placed(pipeline, filters) {
         add(rights, &["list nodes"], "");
         add(rights, &["create pods", "get secrets", "get configmaps", "get serviceaccounts", "get persistentvolumeclaims"], namespace);
+        add(rights, &MAKERS, namespace);
     }
 }
 

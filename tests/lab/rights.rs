@@ -224,8 +224,9 @@ impl Scene {
         self.shop.assert_answers(&self.lab);
     }
 
-    /// What a workload needs is not there: nothing of it is made.
+    /// What a workload needs is not there, and nothing makes it: nothing of it is made.
     fn foresight(&self) {
+        self.makers();
         let template = self.shop.folder().join("charts/service/templates/looker.yaml");
         let looker = json!({
             "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "looker", "labels": {"app": "looker"}},
@@ -242,6 +243,30 @@ impl Scene {
             assert!(self.lab.try_exec(&["kubectl", "-n", namespace, "get", "deployment", "looker"]).is_err(), "it was made");
         }
         std::fs::remove_file(template).expect("removed");
+    }
+
+    /// A cluster that knows all the kinds that make Secrets.
+    fn makers(&self) {
+        let kinds = [
+            ("external-secrets.io", "v1", "externalsecrets", "ExternalSecret"),
+            ("bitnami.com", "v1alpha1", "sealedsecrets", "SealedSecret"),
+            ("cert-manager.io", "v1", "certificates", "Certificate"),
+            ("secrets-store.csi.x-k8s.io", "v1", "secretproviderclasses", "SecretProviderClass"),
+        ];
+        let definitions = kinds.map(|(group, version, plural, kind)| {
+            json!({
+                "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": format!("{plural}.{group}")},
+                "spec": {
+                    "group": group, "scope": "Namespaced", "names": {"plural": plural, "kind": kind},
+                    "versions": [{"name": version, "served": true, "storage": true,
+                                  "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}],
+                },
+            })
+        });
+        self.apply(&definitions);
+        let names = kinds.map(|(group, _, plural, _)| format!("crd/{plural}.{group}"));
+        let wait = ["kubectl", "wait", "--for=condition=Established", "--timeout=30s"];
+        self.lab.exec(&wait.into_iter().chain(names.iter().map(String::as_str)).collect::<Vec<_>>());
     }
 
     /// Probes of every service, and a fault that they find: a Service that leads to a port where nobody listens.

@@ -1,6 +1,7 @@
 //! Facts of the cluster that a verdict needs only in some states: autoscalers, istiod, young nodes, makers of missing Secrets.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
@@ -11,8 +12,9 @@ use serde_json::Value;
 
 use crate::base::fault::Result;
 use crate::clients::kube::Cluster;
+use crate::domain::services::preflight::makers::Made;
 use crate::domain::services::rollout::Questions;
-use crate::domain::services::rollout::seen::Around;
+use crate::domain::services::rollout::seen::{Around, Maker};
 
 /// A node this young may still be waiting for its registry credentials.
 const YOUNG: Duration = Duration::from_secs(120);
@@ -29,6 +31,7 @@ const MAKERS: [(&str, &str, &[&str]); 5] = [
 /// Asks each question once; what may change is asked again after [`Answers::forget_what_changes`].
 #[derive(Debug, Default)]
 pub struct Answers {
+    made: Arc<Made>,
     around: Around,
     istiod: bool,
     makers: BTreeSet<String>,
@@ -36,6 +39,11 @@ pub struct Answers {
 }
 
 impl Answers {
+    /// `made`: what the apply makes.
+    pub fn new(made: Arc<Made>) -> Self {
+        Self { made, ..Self::default() }
+    }
+
     pub fn around(&self) -> &Around {
         &self.around
     }
@@ -64,10 +72,14 @@ impl Answers {
         }
         for name in &questions.missing {
             if self.makers.insert(name.clone()) {
-                match maker(cluster, namespace, name).await {
-                    Some(maker) => drop(self.around.makers.insert(name.clone(), maker)),
-                    None => drop(self.around.makers.remove(name)),
-                }
+                let known = maker(cluster, namespace, name).await;
+                let maker = match (known, self.made.maker(name)) {
+                    (Ok(Some(maker)), _) => Maker::Is(maker),
+                    (_, Some(title)) => Maker::Unknown(format!("{title}, which was applied with it, may")),
+                    (Ok(None), None) => Maker::Nobody,
+                    (Err(fault), None) => Maker::Unknown(fault.message),
+                };
+                self.around.makers.insert(name.clone(), maker);
             }
         }
     }
@@ -98,16 +110,28 @@ async fn is_young(cluster: &Cluster, name: &str) -> Result<bool> {
     Ok(created.is_some_and(|at| Duration::try_from(Timestamp::now().duration_since(at.0)).is_ok_and(|age| age < YOUNG)))
 }
 
-pub async fn maker(cluster: &Cluster, namespace: &str, name: &str) -> Option<String> {
+/// What makes a Secret or ConfigMap of this name, with its condition in words.
+///
+/// # Errors
+/// Nothing was found, and not everything could be looked at.
+pub async fn maker(cluster: &Cluster, namespace: &str, name: &str) -> Result<Option<String>> {
+    let mut unseen = None;
     for (version, kind, pointers) in MAKERS {
-        for object in cluster.list_objects(version, kind, namespace, "").await.unwrap_or_default() {
+        let objects = match cluster.list_objects(version, kind, namespace, "").await {
+            Ok(objects) => objects,
+            Err(fault) => {
+                unseen.get_or_insert(fault);
+                continue;
+            }
+        };
+        for object in objects {
             let value = serde_json::to_value(&object).unwrap_or_default();
             if targets(pointers, &value).iter().any(|target| target == name) {
-                return Some(described(kind, &object, &value));
+                return Ok(Some(described(kind, &object, &value)));
             }
         }
     }
-    None
+    unseen.map_or(Ok(None), Err)
 }
 
 /// The names that an object of a maker's kind makes; `None`: it is no maker.

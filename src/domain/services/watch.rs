@@ -21,6 +21,7 @@ use crate::base::place::Place;
 use crate::base::wait::{self, Patience, Poll};
 use crate::clients::kube::Cluster;
 use crate::domain::services::mirror::{Choice, Mirror};
+use crate::domain::services::preflight::makers::Made;
 use crate::domain::services::rollout::convert::{self, Object, Revisions};
 use crate::domain::services::rollout::delta::Delta;
 use crate::domain::services::rollout::policy::Policy;
@@ -87,6 +88,7 @@ pub struct Follower {
     policy: Policy,
     copies: Arc<Copies>,
     before: Snapshot,
+    made: Arc<Made>,
     notify: Arc<Notify>,
 }
 
@@ -134,7 +136,7 @@ impl Follower {
         let copies = Arc::new(Copies::new(cluster, &target, &notify));
         copies.list_all().await?;
         let before = copies.snapshot(&policy, &Around::default());
-        Ok(Self { target, cluster: cluster.clone(), policy, copies, before, notify })
+        Ok(Self { target, cluster: cluster.clone(), policy, copies, before, made: Arc::default(), notify })
     }
 
     /// Watches a workload that was not there before the apply.
@@ -142,7 +144,12 @@ impl Follower {
         let notify = Arc::new(Notify::new());
         let copies = Arc::new(Copies::new(cluster, &target, &notify));
         let before = Snapshot { at: Timestamp::now(), workload: None, pods: Vec::new(), events: Vec::new(), around: Around::default() };
-        Self { target, cluster: cluster.clone(), policy, copies, before, notify }
+        Self { target, cluster: cluster.clone(), policy, copies, before, made: Arc::default(), notify }
+    }
+
+    /// What is applied together with the workload.
+    pub fn beside(self, made: &Arc<Made>) -> Self {
+        Self { made: Arc::clone(made), ..self }
     }
 
     pub fn target(&self) -> &Target {
@@ -174,7 +181,13 @@ impl Follower {
         self.copies.list_pods().await?;
         let truth = Arc::new(Mutex::new(Truth::default()));
         let asked = Arc::new(Notify::new());
-        let background = keep_true(Arc::clone(&self.copies), Arc::clone(&truth), Arc::clone(&self.notify), Arc::clone(&asked));
+        let background = keep_true(
+            Arc::clone(&self.copies),
+            around::Answers::new(Arc::clone(&self.made)),
+            Arc::clone(&truth),
+            Arc::clone(&self.notify),
+            Arc::clone(&asked),
+        );
         let _background = AbortOnDropHandle::new(tokio::spawn(background));
         let rollout = Mutex::new((Rollout::new(self.policy.clone(), &self.before), None::<Snapshot>));
         let look = || async {
@@ -244,9 +257,8 @@ fn beside_pods(tick: u64) -> [(Listed, bool); 3] {
 }
 
 /// Lists at intervals, and answers what the judge wants to know.
-async fn keep_true(copies: Arc<Copies>, truth: Arc<Mutex<Truth>>, notify: Arc<Notify>, asked: Arc<Notify>) {
+async fn keep_true(copies: Arc<Copies>, mut answers: around::Answers, truth: Arc<Mutex<Truth>>, notify: Arc<Notify>, asked: Arc<Notify>) {
     let mut ticks = tokio::time::interval_at(Instant::now() + TRUTH_EVERY, TRUTH_EVERY);
-    let mut answers = around::Answers::default();
     for tick in 1_u64.. {
         loop {
             tokio::select! {

@@ -22,6 +22,8 @@ pub struct Made {
     targets: BTreeMap<String, String>,
     /// Objects of kinds that this tool does not know, as their JSON.
     custom: Vec<(String, String)>,
+    /// StatefulSets with the claims that they make, without the number at the end.
+    claims: Vec<(String, String)>,
     /// Something among the objects may create Secrets and ConfigMaps when it runs.
     started: Option<String>,
     /// Kinds that CustomResourceDefinitions among the objects define.
@@ -65,7 +67,7 @@ impl Made {
             "StatefulSet" => {
                 let templates = value.pointer("/spec/volumeClaimTemplates").and_then(Value::as_array);
                 for template in templates.into_iter().flatten().filter_map(|t| t.pointer("/metadata/name")?.as_str()) {
-                    self.custom.push((manifest.title(), format!("\"{template}-{name}\"")));
+                    self.claims.push((manifest.title(), format!("{template}-{name}")));
                 }
             }
             "CustomResourceDefinition" => {
@@ -113,17 +115,8 @@ impl Made {
             let lacks = key.as_ref().is_some_and(|key| known.is_some_and(|keys| !keys.is_empty() && !keys.contains(key)));
             return if lacks { After::WithoutKey } else { After::Yes };
         }
-        if *kind == Needed::Secret
-            && let Some(maker) = self.targets.get(name)
-        {
-            return After::Maybe(maker.clone());
-        }
-        // A custom object that mentions the name, or whose own name the missing one begins with, may lead to it.
-        let may = self.custom.iter().find(|(title, json)| {
-            let own = title.split_once(' ').map_or("", |(_, own)| own);
-            json.contains(&format!("\"{name}\"")) || (!own.is_empty() && name.starts_with(&format!("{own}-"))) || names_claim(json, name)
-        });
-        if let Some((title, _)) = may {
+        let claim = || self.claims.iter().find(|(_, stem)| *kind == Needed::Claim && is_numbered(name, stem)).map(|(title, _)| title);
+        if let Some(title) = self.maker(name).or_else(claim) {
             return After::Maybe(title.clone());
         }
         match (&self.started, kind) {
@@ -131,11 +124,20 @@ impl Made {
             _ => After::No,
         }
     }
+
+    /// What among the objects makes something of this name, or may: a custom object that mentions it, or whose own name it begins with.
+    pub fn maker(&self, name: &str) -> Option<&String> {
+        let leads_to = |(title, json): &&(String, String)| {
+            let own = title.split_once(' ').map_or("", |(_, own)| own);
+            json.contains(&format!("\"{name}\"")) || (!own.is_empty() && name.starts_with(&format!("{own}-")))
+        };
+        self.targets.get(name).or_else(|| self.custom.iter().find(leads_to).map(|(title, _)| title))
+    }
 }
 
 /// `data-db` as `data-db-0`: the claim of a StatefulSet's pod.
-fn names_claim(json: &str, name: &str) -> bool {
-    name.rsplit_once('-').is_some_and(|(stem, n)| n.parse::<u32>().is_ok() && json == format!("\"{stem}\""))
+fn is_numbered(name: &str, stem: &str) -> bool {
+    name.rsplit_once('-').is_some_and(|(start, n)| n.parse::<u32>().is_ok() && start == stem)
 }
 
 fn creates_configuration(role: &Value) -> bool {
@@ -209,6 +211,9 @@ mod tests {
             assert!(matches!(after(&made(yaml), kind, name, None), After::Maybe(_)), "{yaml}");
             assert_eq!(after(&made(yaml), kind, "another", None) == After::No, !yaml.contains("Role"), "{yaml}");
         }
+        // A StatefulSet makes claims, and nothing else.
+        let set = made("{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: db}, spec: {volumeClaimTemplates: [{metadata: {name: data}}]}}");
+        assert_eq!(after(&set, Needed::Secret, "db-password", None), After::No);
     }
 
     #[test]

@@ -332,8 +332,16 @@ async fn references_there(cluster: &Cluster, namespace: &str, starting: &[&Manif
         };
         let after = match made.after(&reference) {
             After::No => match maker(cluster, namespace, *kind, name).await {
-                Some(maker) => After::Maybe(maker),
-                None => After::No,
+                Ok(Some(maker)) => After::Maybe(maker),
+                Ok(None) => After::No,
+                Err(fault) => {
+                    report.notes.push(format!(
+                        "{}: {by} needs {what}, which is not there; whether something makes it is not known: {}",
+                        manifest.title(),
+                        fault.message
+                    ));
+                    continue;
+                }
             },
             after => after,
         };
@@ -354,11 +362,11 @@ async fn references_there(cluster: &Cluster, namespace: &str, starting: &[&Manif
     }
 }
 
-async fn maker(cluster: &Cluster, namespace: &str, kind: Needed, name: &str) -> Option<String> {
+async fn maker(cluster: &Cluster, namespace: &str, kind: Needed, name: &str) -> Result<Option<String>> {
     if !matches!(kind, Needed::Secret | Needed::ConfigMap) {
-        return None;
+        return Ok(None);
     }
-    timeout(PATIENCE, around::maker(cluster, namespace, name)).await.ok().flatten()
+    timeout(PATIENCE, around::maker(cluster, namespace, name)).await.unwrap_or_else(|_| Err(late("looking for what makes it")))
 }
 
 async fn find(cluster: &Cluster, namespace: &str, kind: Needed, name: &str) -> Found {

@@ -9,7 +9,7 @@ use crate::base::codes::Code;
 use crate::base::text;
 use crate::domain::services::rollout::history::{History, Life, container_key, pod_key};
 use crate::domain::services::rollout::policy::{AUTOSCALER_PATIENCE, AUTOSCALER_REFUSAL, Policy, SECOND_ATTEMPT, YOUNG_NODE_PATIENCE};
-use crate::domain::services::rollout::seen::{Container, Event, Kind, Pod, Role, Snapshot, Strategy};
+use crate::domain::services::rollout::seen::{Container, Event, Kind, Maker, Pod, Role, Snapshot, Strategy};
 use crate::domain::services::rollout::{Trouble, pull, scheduler};
 
 /// The troubles of a pod, the most telling first.
@@ -127,11 +127,15 @@ fn config_trouble(snapshot: &Snapshot, history: &History, policy: &Policy, pod: 
     Some(Trouble::of_container(Code::ConfigMissing, lasted && !waits, pod, container, format!("{message}{note}")))
 }
 
-/// Will something make what this message says is missing, so that it is waited for? In words, too.
+/// May something make what this message says is missing, so that it is waited for? In words, too.
 fn maker(snapshot: &Snapshot, message: &str) -> (bool, String) {
-    match missing_name(message).and_then(|name| snapshot.around.makers.get(name)) {
-        Some(maker) => (true, format!("; it is made by {maker}")),
-        None => (false, String::new()),
+    let Some(name) = missing_name(message) else { return (false, String::new()) };
+    match snapshot.around.makers.get(name) {
+        Some(Maker::Is(maker)) => (true, format!("; it is made by {maker}")),
+        Some(Maker::Nobody) => (false, String::new()),
+        Some(Maker::Unknown(why)) => (true, format!("; whether something makes it is not known: {why}")),
+        // The answer is on its way.
+        None => (true, String::new()),
     }
 }
 

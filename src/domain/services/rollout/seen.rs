@@ -61,9 +61,20 @@ pub struct Around {
     /// Nodes younger than two minutes, on which registry credentials may still be on their way.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub young_nodes: Vec<String>,
-    /// What is about to make a missing Secret or ConfigMap: its name, and the maker with its condition in words.
+    /// Who makes a missing Secret or ConfigMap, by its name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub makers: BTreeMap<String, String>,
+    pub makers: BTreeMap<String, Maker>,
+}
+
+/// Who makes a missing Secret or ConfigMap.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Maker {
+    /// It, with its condition in words.
+    Is(String),
+    Nobody,
+    /// Why it is not known.
+    Unknown(String),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

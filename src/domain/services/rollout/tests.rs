@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use crate::base::codes::Code;
 use crate::domain::services::rollout::delta::Delta;
 use crate::domain::services::rollout::policy::Policy;
-use crate::domain::services::rollout::seen::{Around, Condition, Container, Ended, Event, Kind, Pod, Role, Snapshot, State, Strategy, Workload};
+use crate::domain::services::rollout::seen::{Around, Condition, Container, Ended, Event, Kind, Maker, Pod, Role, Snapshot, State, Strategy, Workload};
 use crate::domain::services::rollout::{Rollout, Trouble, Verdict};
 
 /// A rollout that is played second by second.

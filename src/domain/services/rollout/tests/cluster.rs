@@ -190,6 +190,7 @@ fn volumes_that_are_not_bound_or_mounted() {
 
     let mount = r#"MountVolume.SetUp failed for volume "conf" : configmap "conf" not found"#;
     let mut play = Play::of(vec![pod("app1-a")]);
+    play.snapshot.around.makers.insert("conf".into(), Maker::Nobody);
     play.at(1.0, |s| s.events.push(event("Pod", "app1-a", "FailedMount", mount, 1)));
     progressing(play.still(30.0));
     failed(play.still(31.5), Code::VolumeFailing);
@@ -230,7 +231,7 @@ fn a_mounted_secret_that_something_makes_is_waited_for() {
     let mut play = Play::of(vec![pod("app1-a")]);
     play.at(1.0, |s| s.events.push(event("Pod", "app1-a", "FailedMount", mount, 1)));
     assert_eq!(play.rollout.questions(&play.snapshot).missing.into_iter().collect::<Vec<_>>(), ["app1-tls"]);
-    play.snapshot.around.makers.insert("app1-tls".into(), "Certificate app1 (Ready False: Issuing)".into());
+    play.snapshot.around.makers.insert("app1-tls".into(), Maker::Is("Certificate app1 (Ready False: Issuing)".into()));
     assert!(progressing(play.still(60.0)).contains("it is made by Certificate app1 (Ready False"));
     let sum = "Unable to attach or mount volumes: unmounted volumes=[tls], unattached volumes=[]: timed out waiting for the condition";
     let reason = progressing(play.at(125.0, |s| s.events.push(event("Pod", "app1-a", "FailedMount", sum, 125))));

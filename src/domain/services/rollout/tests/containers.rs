@@ -196,6 +196,9 @@ fn a_missing_secret_or_config_map() {
     let missing = |message: &str| {
         let mut play = Play::of(vec![pod("app1-a")]);
         let message = message.to_owned();
+        for name in ["db", "settings"] {
+            play.snapshot.around.makers.insert(name.into(), Maker::Nobody);
+        }
         play.app(1.0, move |c| c.state = waiting("CreateContainerConfigError", &message));
         play
     };
@@ -212,12 +215,23 @@ fn a_missing_secret_or_config_map() {
     // The kubelet's cache was behind.
     let mut play = missing("failed to sync secret cache: timed out waiting for the condition");
     progressing(play.still(60.0));
-    // Something is about to make it.
-    let mut play = missing(r#"secret "db" not found"#);
-    assert_eq!(play.rollout.questions(&play.snapshot).missing.into_iter().collect::<Vec<_>>(), ["db"]);
-    play.snapshot.around.makers.insert("db".into(), "ExternalSecret db (SecretSyncedError: store is not ready)".into());
-    assert!(progressing(play.still(60.0)).contains("made by ExternalSecret db (SecretSyncedError"));
-    assert_eq!(play.deadline().code, Code::RolloutTimeout);
+    // Something is about to make it, or may be.
+    let by = Maker::Is("ExternalSecret db (SecretSyncedError: store is not ready)".into());
+    let unknown = Maker::Unknown("this identity may not list externalsecrets".into());
+    for (maker, told) in [
+        (Some(by), "made by ExternalSecret db (SecretSyncedError"),
+        (Some(unknown), "not known: this identity may not list"),
+        (None, r#"secret "db" not found"#),
+    ] {
+        let mut play = missing(r#"secret "db" not found"#);
+        assert_eq!(play.rollout.questions(&play.snapshot).missing.into_iter().collect::<Vec<_>>(), ["db"]);
+        match maker {
+            Some(maker) => drop(play.snapshot.around.makers.insert("db".into(), maker)),
+            None => play.snapshot.around.makers.clear(),
+        }
+        assert!(progressing(play.still(60.0)).contains(told), "{told}");
+        assert_eq!(play.deadline().code, Code::RolloutTimeout);
+    }
 }
 
 #[test]
