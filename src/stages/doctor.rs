@@ -239,7 +239,7 @@ async fn helping(ctx: &Ctx<Shared>, helping: &[Right], missing: Vec<Right>) {
         let Some(first) = missing.first() else { return Ok(Done::unchanged((), text::count(helping.len(), "right"))) };
         case.output(&rules(&missing).join("\n"));
         let more = if missing.len() > 1 { format!(" and {} more", missing.len() - 1) } else { String::new() };
-        Ok(Done::Skipped(format!("this identity may not {first}{more}: `deploy` goes without, and sees less before it begins")))
+        Ok(Done::Skipped(format!("this identity may not {first}{more}: `deploy` goes without, sees less and waits longer")))
     });
     judged.await;
 }

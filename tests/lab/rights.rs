@@ -224,7 +224,7 @@ impl Scene {
         self.shop.assert_answers(&self.lab);
     }
 
-    /// What a workload needs is not there, and nothing makes it: nothing of it is made.
+    /// What a workload needs is not there, nothing makes it, and no node is large enough: nothing of it is made.
     fn foresight(&self) {
         self.makers();
         let template = self.shop.folder().join("charts/service/templates/looker.yaml");
@@ -232,6 +232,7 @@ impl Scene {
             "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "looker", "labels": {"app": "looker"}},
             "spec": {"selector": {"matchLabels": {"app": "looker"}}, "template": {"metadata": {"labels": {"app": "looker"}}, "spec": {
                 "containers": [{"name": "app", "image": "registry.example/app1:1", "envFrom": [{"configMapRef": {"name": "no-settings"}}],
+                                "resources": {"requests": {"cpu": "9000"}},
                                 "volumeMounts": [{"name": "data", "mountPath": "/data"}]}],
                 "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "no-claim"}}],
             }}},
@@ -245,26 +246,27 @@ impl Scene {
         std::fs::remove_file(template).expect("removed");
     }
 
-    /// A cluster that knows all the kinds that make Secrets.
+    /// A cluster that knows all the kinds that make Secrets, and nodes.
     fn makers(&self) {
         let kinds = [
-            ("external-secrets.io", "v1", "externalsecrets", "ExternalSecret"),
-            ("bitnami.com", "v1alpha1", "sealedsecrets", "SealedSecret"),
-            ("cert-manager.io", "v1", "certificates", "Certificate"),
-            ("secrets-store.csi.x-k8s.io", "v1", "secretproviderclasses", "SecretProviderClass"),
+            ("Namespaced", "external-secrets.io", "v1", "externalsecrets", "ExternalSecret"),
+            ("Namespaced", "bitnami.com", "v1alpha1", "sealedsecrets", "SealedSecret"),
+            ("Namespaced", "cert-manager.io", "v1", "certificates", "Certificate"),
+            ("Namespaced", "secrets-store.csi.x-k8s.io", "v1", "secretproviderclasses", "SecretProviderClass"),
+            ("Cluster", "karpenter.sh", "v1", "nodepools", "NodePool"),
         ];
-        let definitions = kinds.map(|(group, version, plural, kind)| {
+        let definitions = kinds.map(|(scope, group, version, plural, kind)| {
             json!({
                 "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": format!("{plural}.{group}")},
                 "spec": {
-                    "group": group, "scope": "Namespaced", "names": {"plural": plural, "kind": kind},
+                    "group": group, "scope": scope, "names": {"plural": plural, "kind": kind},
                     "versions": [{"name": version, "served": true, "storage": true,
                                   "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}],
                 },
             })
         });
         self.apply(&definitions);
-        let names = kinds.map(|(group, _, plural, _)| format!("crd/{plural}.{group}"));
+        let names = kinds.map(|(_, group, _, plural, _)| format!("crd/{plural}.{group}"));
         let wait = ["kubectl", "wait", "--for=condition=Established", "--timeout=30s"];
         self.lab.exec(&wait.into_iter().chain(names.iter().map(String::as_str)).collect::<Vec<_>>());
     }

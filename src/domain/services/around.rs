@@ -33,6 +33,7 @@ const MAKERS: [(&str, &str, &[&str]); 5] = [
 pub struct Answers {
     made: Arc<Made>,
     around: Around,
+    autoscaler: bool,
     istiod: bool,
     makers: BTreeSet<String>,
     nodes: BTreeSet<String>,
@@ -48,27 +49,32 @@ impl Answers {
         &self.around
     }
 
-    /// Makers cost a call per kind, so they are asked again less often; `tick` counts from 1.
+    /// Makers cost a call per kind, so they are asked again less often, and so is what could not be read; `tick` counts from 1.
     pub fn forget_what_changes(&mut self, tick: u64) {
         self.istiod = false;
         if tick.is_multiple_of(6) {
             self.makers.clear();
+            self.autoscaler = self.around.autoscaler.is_some();
         }
     }
 
     /// What cannot be read stays unknown, which makes the verdict more patient.
     pub async fn answer(&mut self, cluster: &Cluster, namespace: &str, questions: &Questions) {
-        if questions.autoscaler && self.around.autoscaler.is_none() {
+        if questions.autoscaler && !self.autoscaler {
+            self.autoscaler = true;
             self.around.autoscaler = has_autoscaler(cluster).await.ok();
         }
         if questions.istiod && !self.istiod {
             self.istiod = true;
-            self.around.istiod_available = istiod_available(cluster).await.ok();
-        }
-        for node in &questions.nodes {
-            if self.nodes.insert(node.clone()) && is_young(cluster, node).await.unwrap_or(false) {
-                self.around.young_nodes.push(node.clone());
+            if let Ok(known) = istiod_available(cluster).await {
+                self.around.istiod_available = known;
             }
+        }
+        let asked: BTreeSet<String> = questions.nodes.difference(&self.nodes).cloned().collect();
+        if !asked.is_empty() {
+            let old = old_nodes(cluster).await.unwrap_or_default();
+            self.around.young_nodes.extend(asked.difference(&old).cloned());
+            self.nodes.extend(asked);
         }
         for name in &questions.missing {
             if self.makers.insert(name.clone()) {
@@ -85,29 +91,36 @@ impl Answers {
     }
 }
 
+/// # Errors
+/// None was found, and not everything could be looked at.
 pub async fn has_autoscaler(cluster: &Cluster) -> Result<bool> {
-    let status: Option<ConfigMap> = cluster.get("kube-system", "cluster-autoscaler-status").await?;
-    if status.is_some() {
-        return Ok(true);
-    }
+    let status: Result<Option<ConfigMap>> = cluster.get("kube-system", "cluster-autoscaler-status").await;
+    let mut found = vec![status.map(|map| map.is_some())];
     for version in ["karpenter.sh/v1", "karpenter.sh/v1beta1"] {
         // Auto Mode brings Karpenter's NodePools too.
-        if !cluster.list_objects(version, "NodePool", "", "").await?.is_empty() {
-            return Ok(true);
+        found.push(cluster.list_objects(version, "NodePool", "", "").await.map(|pools| !pools.is_empty()));
+    }
+    if found.iter().any(|found| matches!(found, Ok(true))) { Ok(true) } else { found.into_iter().collect::<Result<Vec<_>>>().map(|_| false) }
+}
+
+/// `None`: there is no istiod, so nobody need wait for it. It is looked for where it usually is before it is elsewhere.
+async fn istiod_available(cluster: &Cluster) -> Result<Option<bool>> {
+    for namespace in ["istio-system", ""] {
+        let planes: Vec<Deployment> = cluster.list(namespace, "app=istiod").await?;
+        if !planes.is_empty() {
+            return Ok(Some(planes.iter().any(|d| d.status.as_ref().and_then(|s| s.available_replicas).unwrap_or(0) > 0)));
         }
     }
-    Ok(false)
+    Ok(None)
 }
 
-async fn istiod_available(cluster: &Cluster) -> Result<bool> {
-    let planes: Vec<Deployment> = cluster.list("", "app=istiod").await?;
-    Ok(planes.iter().any(|d| d.status.as_ref().and_then(|s| s.available_replicas).unwrap_or(0) > 0))
-}
-
-async fn is_young(cluster: &Cluster, name: &str) -> Result<bool> {
-    let node: Option<Node> = cluster.get("", name).await?;
-    let created = node.and_then(|n| n.metadata.creation_timestamp);
-    Ok(created.is_some_and(|at| Duration::try_from(Timestamp::now().duration_since(at.0)).is_ok_and(|age| age < YOUNG)))
+async fn old_nodes(cluster: &Cluster) -> Result<BTreeSet<String>> {
+    let is_old = |node: &Node| {
+        let created = node.metadata.creation_timestamp.as_ref();
+        created.is_none_or(|at| Duration::try_from(Timestamp::now().duration_since(at.0)).is_ok_and(|age| age >= YOUNG))
+    };
+    let nodes: Vec<Node> = cluster.list("", "").await?;
+    Ok(nodes.into_iter().filter(is_old).filter_map(|node| node.metadata.name).collect())
 }
 
 /// What makes a Secret or ConfigMap of this name, with its condition in words.

@@ -56,9 +56,10 @@ pub struct Around {
     /// `None`: not asked, or not allowed to know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoscaler: Option<bool>,
+    /// `None` also where there is no istiod at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub istiod_available: Option<bool>,
-    /// Nodes younger than two minutes, on which registry credentials may still be on their way.
+    /// Nodes younger than two minutes, or of unknown age, on which registry credentials may still be on their way.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub young_nodes: Vec<String>,
     /// Who makes a missing Secret or ConfigMap, by its name.
