@@ -44,7 +44,7 @@ pub struct Tolerate {
     /// 5s by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config_missing: Option<Seconds>,
-    /// 15s by default; at least 90s where there is an autoscaler.
+    /// 15s by default; at least 90s where there is an autoscaler, or 30s after it said that it has no node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unschedulable: Option<Seconds>,
     /// 30s by default.

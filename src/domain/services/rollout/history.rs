@@ -280,12 +280,7 @@ fn new_events<'a>(old: &'a BTreeMap<String, i32>, snapshot: &'a Snapshot) -> imp
 fn states(snapshot: &Snapshot, history: &History) -> BTreeSet<String> {
     let mut keys = BTreeSet::new();
     for pod in snapshot.newest() {
-        if pod.unschedulable.is_some() {
-            keys.insert(pod_key(pod, "unschedulable"));
-        }
-        if pods::failing_mount(snapshot, history, pod).is_some() {
-            keys.insert(pod_key(pod, "volume"));
-        }
+        keys.extend(pods::states(snapshot, history, pod).map(|state| pod_key(pod, state)));
         for container in &pod.containers {
             if let Some((reason, _)) = container.waiting() {
                 keys.insert(container_key(pod, container, reason));

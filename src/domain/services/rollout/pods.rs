@@ -162,26 +162,38 @@ fn unschedulable(snapshot: &Snapshot, history: &History, policy: &Policy, pod: &
         let ripe = history.held(&pod_key(pod, "unschedulable")) >= policy.lasts(Code::VolumeFailing);
         return Some(Trouble::of_pod(Code::VolumeFailing, ripe, pod, claim));
     }
-    let held = history.held(&pod_key(pod, "unschedulable"));
-    let latest = history
-        .new_events(snapshot)
-        .filter(|e| e.kind == "Pod" && e.name == pod.name)
-        .filter(|e| {
-            matches!(e.reason.as_str(), "TriggeredScaleUp" | "NotTriggerScaleUp" | "Nominated") || scheduler::is_pool_refusal(&e.reason, &e.message)
-        })
-        .max_by_key(|e| e.last);
-    let (ripe, note) = match latest {
-        Some(event) if event.reason == "TriggeredScaleUp" || event.reason == "Nominated" => {
-            (false, format!("; the autoscaler is adding a node ({})", event.reason))
+    let lasts = |state: &str, least: Duration| history.held(&pod_key(pod, state)) >= policy.lasts(Code::Unschedulable).max(least);
+    let (ripe, note) = match autoscaler_said(snapshot, history, pod) {
+        Some(event) if !is_no_scale_up(event) => (false, format!("; the autoscaler is adding a node ({})", event.reason)),
+        _ if may_make_room(snapshot) => (false, "; older pods may still make room".to_owned()),
+        Some(event) => {
+            (lasts(NO_SCALE_UP, AUTOSCALER_REFUSAL), format!("; the autoscaler has no node for it: {}", text::one_line(&event.message)))
         }
-        Some(event) => (held >= AUTOSCALER_REFUSAL, format!("; the autoscaler has no node for it: {}", text::one_line(&event.message))),
-        None if may_make_room(snapshot) => (false, "; older pods may still make room".to_owned()),
-        None => match snapshot.around.autoscaler {
-            Some(false) => (held >= policy.lasts(Code::Unschedulable), String::new()),
-            _ => (held >= AUTOSCALER_PATIENCE.max(policy.lasts(Code::Unschedulable)), "; waiting for the autoscaler".to_owned()),
-        },
+        None if snapshot.around.autoscaler == Some(false) => (lasts("unschedulable", Duration::ZERO), String::new()),
+        None => (lasts("unschedulable", AUTOSCALER_PATIENCE), "; waiting for the autoscaler".to_owned()),
     };
     Some(Trouble::of_pod(Code::Unschedulable, ripe, pod, format!("no node can take it: {words}{note}")))
+}
+
+/// The state of a pod for which the autoscaler has no node.
+const NO_SCALE_UP: &str = "no scale-up";
+
+/// An autoscaler's last word on a pod that no node takes.
+fn autoscaler_said<'a>(snapshot: &'a Snapshot, history: &'a History, pod: &Pod) -> Option<&'a Event> {
+    let of_pod = history.new_events(snapshot).filter(|e| e.kind == "Pod" && e.name == pod.name);
+    of_pod.filter(|e| matches!(e.reason.as_str(), "TriggeredScaleUp" | "Nominated") || is_no_scale_up(e)).max_by_key(|e| e.last)
+}
+
+fn is_no_scale_up(event: &Event) -> bool {
+    event.reason == "NotTriggerScaleUp" || scheduler::is_pool_refusal(&event.reason, &event.message)
+}
+
+/// The states of the pod itself whose lasting matters.
+pub fn states(snapshot: &Snapshot, history: &History, pod: &Pod) -> impl Iterator<Item = &'static str> {
+    let refused = pod.unschedulable.is_some() && autoscaler_said(snapshot, history, pod).is_some_and(is_no_scale_up);
+    let mount = failing_mount(snapshot, history, pod).is_some();
+    let all = [("unschedulable", pod.unschedulable.is_some()), (NO_SCALE_UP, refused), ("volume", mount)];
+    all.into_iter().filter_map(|(state, holds)| holds.then_some(state))
 }
 
 /// Will older pods go away by themselves, so that their room becomes free? A rolling update removes one only when enough others are available.

@@ -12,7 +12,9 @@ use jiff::Timestamp;
 use crate::base::codes::Code;
 use crate::domain::services::rollout::delta::Delta;
 use crate::domain::services::rollout::policy::Policy;
-use crate::domain::services::rollout::seen::{Around, Condition, Container, Ended, Event, Kind, Maker, Pod, Role, Snapshot, State, Strategy, Workload};
+use crate::domain::services::rollout::seen::{
+    Around, Condition, Container, Ended, Event, Kind, Maker, Pod, Role, Snapshot, State, Strategy, Workload,
+};
 use crate::domain::services::rollout::{Rollout, Trouble, Verdict};
 
 /// A rollout that is played second by second.
@@ -35,6 +37,14 @@ impl Play {
     fn after(before: &Snapshot, now: Snapshot) -> Self {
         let rollout = Rollout::new(Policy::default(), before);
         Self { rollout: rollout.clone(), start: now.at, snapshot: now, replayed: (rollout, before.clone()) }
+    }
+
+    /// As with `tolerate:`, from the start.
+    fn be_patient(&mut self, code: Code, seconds: u64) {
+        let mut policy = Policy::default();
+        policy.lasts.insert(code, Duration::from_secs(seconds));
+        self.rollout = Rollout::new(policy, &snapshot(None, vec![]));
+        self.replayed.0 = self.rollout.clone();
     }
 
     /// Changes what is seen, and judges it at this second.

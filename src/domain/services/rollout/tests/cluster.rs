@@ -67,8 +67,27 @@ fn an_autoscaler_is_given_time_and_believed() {
     ] {
         let mut play = pending(FULL);
         play.snapshot.around.autoscaler = Some(true);
-        progressing(play.at(5.0, |s| s.events.push(event("Pod", "app1-a", reason, message, 5))));
-        assert!(failed(play.still(31.0), Code::Unschedulable).words.contains("the autoscaler has no node for it"));
+        let refuse = |s: &mut Snapshot| s.events.push(event("Pod", "app1-a", reason, message, 5));
+        progressing(play.at(5.0, refuse));
+        progressing(play.still(34.0));
+        assert!(failed(play.still(35.5), Code::Unschedulable).words.contains("the autoscaler has no node for it"));
+        // It was adding one before, which did not come.
+        let mut play = pending(FULL);
+        play.at(2.0, |s| s.events.push(event("Pod", "app1-a", "TriggeredScaleUp", "pod triggered scale-up", 2)));
+        progressing(play.at(60.0, |s| s.events.push(event("Pod", "app1-a", reason, message, 60))));
+        progressing(play.still(89.0));
+        failed(play.still(90.5), Code::Unschedulable);
+        // An old pod is about to make room.
+        let mut play = pending(FULL);
+        play.snapshot.pods.push(Pod { deleting: true, ..pod("app1-old").on("node-1").old() });
+        play.at(5.0, refuse);
+        progressing(play.still(60.0));
+        // The service tolerates it for longer.
+        let mut play = pending(FULL);
+        play.be_patient(Code::Unschedulable, 50);
+        play.at(5.0, refuse);
+        progressing(play.still(54.0));
+        failed(play.still(55.5), Code::Unschedulable);
     }
     // It is adding one.
     for reason in ["TriggeredScaleUp", "Nominated"] {

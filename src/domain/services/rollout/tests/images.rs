@@ -38,11 +38,8 @@ fn an_image_that_does_not_exist_fails_at_once() {
 
 #[test]
 fn a_replicated_registry_may_be_given_time() {
-    let mut policy = Policy::default();
-    policy.lasts.insert(Code::ImageNotFound, Duration::from_secs(60));
     let mut play = Play::of(vec![pod("app1-a")]);
-    play.rollout = Rollout::new(policy, &snapshot(None, vec![]));
-    play.replayed.0 = play.rollout.clone();
+    play.be_patient(Code::ImageNotFound, 60);
     progressing(play.app(1.0, |c| c.state = waiting("ErrImagePull", NOT_FOUND)));
     progressing(play.app(20.0, |c| c.state = waiting("ImagePullBackOff", "Back-off pulling image")));
     failed(play.app(61.5, |c| c.state = waiting("ErrImagePull", NOT_FOUND)), Code::ImageNotFound);
