@@ -187,7 +187,7 @@ codes! {
         "the namespace's quota leaves no room for the new pods", "FailedCreate with exceeded quota, for 5 s",
         "raise the quota or lower the requests";
     WebhookUnreachable, "webhook_unreachable", "rollout", Broken, false,
-        "an admission webhook does not answer, so no pod can be created", "FailedCreate with failed calling webhook, for 60 s",
+        "an admission webhook does not answer, so no pod can be created", "FailedCreate with failed calling webhook, for 60 s and again after them",
         "bring the webhook's service up (istiod, the load balancer controller) or remove its stale configuration";
     InjectorUntrusted, "injector_untrusted", "rollout", Broken, false,
         "the API server does not trust the injector's certificate", "FailedCreate with failed calling webhook and x509",

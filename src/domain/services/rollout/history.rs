@@ -186,6 +186,12 @@ impl History {
         self.room.made.is_some_and(|made| self.room.refused.is_none_or(|refused| refused <= made + ROOM_COUNTS))
     }
 
+    /// Has a pod been refused anew since the state `key` has held for `lasts`? Without any event of a refusal nobody can tell.
+    pub fn is_refused_after(&self, key: &str, lasts: Duration) -> bool {
+        let refused = |since: &Timestamp| self.room.refused.is_none_or(|refused| elapsed(*since, refused) >= lasts);
+        self.since.get(key).is_some_and(refused)
+    }
+
     /// Was this condition `Progressing` written before the apply?
     pub fn is_old_progress(&self, updated: Option<Timestamp>) -> bool {
         updated.is_some() && self.old_progressing == updated
@@ -202,7 +208,7 @@ impl Room {
         if older < self.older {
             self.made = Some(at);
         }
-        if refusal != self.refusal {
+        if refusal.is_some() && refusal != self.refusal {
             self.refused = Some(at);
         }
         (self.older, self.refusal) = (older, refusal);

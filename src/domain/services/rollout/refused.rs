@@ -65,13 +65,18 @@ pub fn key(code: Code) -> String {
 
 pub fn trouble(snapshot: &Snapshot, history: &History, policy: &Policy) -> Option<Trouble> {
     let refusal = of(snapshot, history)?;
-    let lasted = history.held(&key(refusal.code)) >= policy.lasts(refusal.code);
+    let (key, lasts) = (key(refusal.code), policy.lasts(refusal.code));
+    let lasted = history.held(&key) >= lasts;
     let (ripe, note) = match refusal.code {
         Code::QuotaExceeded if may_make_room(snapshot) => (false, "; older pods may still make room"),
         // A controller that was refused tries again after ever longer pauses.
         Code::QuotaExceeded if history.is_untried() => (false, "; older pods have made room since, and nobody has tried again"),
         Code::WebhookUnreachable | Code::InjectorUntrusted if refusal.is_istio && snapshot.around.istiod_available == Some(false) => {
             (false, "; istiod is not available yet")
+        }
+        // It may be back, and nobody has asked it since.
+        Code::WebhookUnreachable | Code::InjectorUntrusted if lasted && !history.is_refused_after(&key, lasts) => {
+            (false, "; the controller has not tried again yet")
         }
         _ => (lasted, ""),
     };

@@ -156,6 +156,23 @@ fn webhooks_that_do_not_answer() {
     let mut play = refusing(istio);
     progressing(play.still(59.0));
     failed(play.still(60.5), Code::WebhookUnreachable);
+    // It may be back between two tries, which come ever more seldom.
+    let tries = |s: &mut Snapshot, second: i64, count: i32| {
+        s.events = vec![Event { count, ..event("ReplicaSet", "app1-new", "FailedCreate", istio, second) }];
+    };
+    let trying = || {
+        let mut play = refusing(istio);
+        play.at(1.0, |s| tries(s, 1, 8));
+        play.at(41.0, |s| tries(s, 41, 14));
+        assert!(progressing(play.still(81.0)).contains("the controller has not tried again yet"));
+        play
+    };
+    progressing(trying().at(82.0, |s| {
+        s.events.push(event("ReplicaSet", "app1-new", "SuccessfulCreate", "Created pod: app1-a", 82));
+        s.workload.iter_mut().for_each(|w| w.conditions.clear());
+        s.pods.push(pod("app1-a"));
+    }));
+    failed(trying().at(82.0, |s| tries(s, 82, 15)), Code::WebhookUnreachable);
     // istiod is on its way.
     let mut play = refusing(istio);
     assert!(play.rollout.questions(&play.snapshot).istiod);
