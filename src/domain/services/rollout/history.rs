@@ -27,7 +27,7 @@ pub struct History {
     now: Timestamp,
 }
 
-/// A pod that was evicted, preempted or lost with its node.
+/// A pod that was evicted, preempted, not admitted or lost with its node.
 #[derive(Clone, Debug)]
 struct Disruption {
     pod: String,

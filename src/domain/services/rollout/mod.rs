@@ -192,17 +192,19 @@ fn troubles(snapshot: &Snapshot, history: &History, policy: &Policy) -> Vec<Trou
     found
 }
 
-/// The trouble that makes a verdict: of the workload itself, of all new pods, of pods on two nodes, of the pod that an ordered
-/// StatefulSet waits for, or of a pod that no node takes. One pod among many on one node may be the node's fault.
+/// The trouble that makes a verdict: of the workload itself, of all new pods, the same one on two nodes or of two pods that no node
+/// takes, or of the pod that an ordered StatefulSet waits for. One pod among many may be its node's fault, or the last one for which
+/// there is no room yet.
 fn proven<'a>(snapshot: &Snapshot, workload: &Workload, found: &'a [Trouble]) -> Option<&'a Trouble> {
     let ripe: Vec<&Trouble> = found.iter().filter(|t| t.ripe).collect();
-    let cause = sharpest(ripe.iter().copied())?;
     let pods: BTreeSet<&str> = ripe.iter().filter_map(|t| t.pod.as_deref()).collect();
-    let nodes: BTreeSet<&str> = ripe.iter().filter_map(|t| t.node.as_deref()).collect();
     let all = snapshot.newest().all(|pod| pods.contains(pod.name.as_str()));
     let ordered = matches!(workload.strategy, Strategy::Ordered { parallel: false, .. });
-    let nodeless = |t: &&&Trouble| t.pod.is_none() || matches!(t.code, Code::Unschedulable | Code::VolumeFailing) && t.node.is_none();
-    if all || nodes.len() >= 2 || ordered { Some(cause) } else { sharpest(ripe.iter().filter(nodeless).copied()) }
+    let recurs = |trouble: &Trouble| {
+        let place = |t: &&Trouble| t.node.clone().or_else(|| t.pod.clone());
+        ripe.iter().filter(|t| t.code == trouble.code).filter_map(place).collect::<BTreeSet<_>>().len() >= 2
+    };
+    sharpest(ripe.iter().copied().filter(|t| all || ordered || t.pod.is_none() || recurs(t)))
 }
 
 /// Of several troubles the one that explains most: what comes first in a pod's life wins, and what is ripe before what is not.
@@ -271,7 +273,7 @@ fn missing(snapshot: &Snapshot, history: &History, policy: &Policy, found: &[Tro
     let disrupted = snapshot.pods.iter().filter(|p| p.newest && p.is_disrupted()).count();
     let unsettled = new.iter().find_map(|pod| pods::unsettled(history, policy, pod).next());
     let tail = if usize::try_from(workload.wanted).is_ok_and(|wanted| new.len() < wanted) {
-        let disrupted = if disrupted > 0 { format!(" ({} evicted or lost with its node)", text::count(disrupted, "pod")) } else { String::new() };
+        let disrupted = if disrupted > 0 { format!(" ({} taken away by the cluster)", text::count(disrupted, "pod")) } else { String::new() };
         format!(
             "{} of the new revision still to be created{disrupted}",
             text::count(usize::try_from(workload.wanted).unwrap_or(0) - new.len(), "pod")

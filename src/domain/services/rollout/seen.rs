@@ -261,9 +261,11 @@ impl Workload {
 }
 
 impl Snapshot {
-    /// The pods that a verdict is about: of the newest revision, not on their way out.
+    /// The pods that a verdict is about: of the newest revision, not on their way out, and not ended where another one takes the place.
     pub fn newest(&self) -> impl Iterator<Item = &Pod> {
-        self.pods.iter().filter(|pod| pod.newest && !pod.deleting && !pod.is_disrupted())
+        let replaces = self.workload.as_ref().is_some_and(|w| !matches!(w.kind, Kind::Job | Kind::Pod));
+        let is_over = move |pod: &Pod| pod.deleting || pod.is_disrupted() || replaces && pod.is_finished();
+        self.pods.iter().filter(move |pod| pod.newest && !is_over(pod))
     }
 
     pub fn older(&self) -> impl Iterator<Item = &Pod> {
@@ -277,10 +279,12 @@ impl Snapshot {
 }
 
 impl Pod {
-    /// Ended by the cluster, not by itself: evicted, preempted, its node lost or shut down.
+    /// Ended by the cluster, not by itself: evicted, preempted, its node lost or shut down, or not admitted by the node's kubelet.
     pub fn is_disrupted(&self) -> bool {
         const REASONS: [&str; 7] = ["Evicted", "Preempting", "Preempted", "NodeLost", "NodeShutdown", "Shutdown", "Terminated"];
-        self.phase == "Failed" && REASONS.contains(&self.reason.as_str())
+        const NOT_ADMITTED: [&str; 4] = ["UnexpectedAdmissionError", "NodeAffinity", "NodePorts", "TaintToleration"];
+        let reason = self.reason.as_str();
+        self.phase == "Failed" && (REASONS.contains(&reason) || NOT_ADMITTED.contains(&reason) || reason.starts_with("OutOf"))
     }
 
     /// Why the cluster ended it or is about to, if it does.

@@ -98,6 +98,24 @@ fn an_autoscaler_is_given_time_and_believed() {
     }
 }
 
+#[test]
+fn one_pod_of_many_that_no_node_takes_is_waited_for() {
+    for (without_node, fails) in [(1, false), (2, true)] {
+        let mut pods: Vec<Pod> = ["a", "b", "c", "d"].map(|name| pod(&format!("app1-{name}")).on(&format!("node-{name}")).made_ready()).into();
+        for pod in &mut pods[..without_node] {
+            *pod = Pod { node: None, unschedulable: Some(FULL.to_owned()), ..self::pod(&pod.name) };
+        }
+        let mut play = Play::of(pods);
+        play.snapshot.around.autoscaler = Some(false);
+        play.still(0.0);
+        match play.still(60.0) {
+            Verdict::Failed(trouble) if fails => assert_eq!(trouble.code, Code::Unschedulable),
+            Verdict::Progressing { .. } if !fails => assert_eq!(play.deadline().code, Code::Unschedulable),
+            other => panic!("{without_node}: {other:?}"),
+        }
+    }
+}
+
 fn refusing(message: &str) -> Play {
     let mut play = Play::of(vec![]);
     let message = message.to_owned();
@@ -278,13 +296,34 @@ fn a_mounted_secret_that_something_makes_is_waited_for() {
 fn evicted_and_lost_pods_are_told() {
     let mut play = Play::of(vec![pod("app1-a")]);
     let reason = progressing(play.at(1.0, |s| (s.pods[0].phase, s.pods[0].reason) = ("Failed".into(), "Evicted".into())));
-    assert_eq!(reason, "0/1 ready, 1 pod of the new revision still to be created (1 pod evicted or lost with its node)");
+    assert_eq!(reason, "0/1 ready, 1 pod of the new revision still to be created (1 pod taken away by the cluster)");
     play.at(5.0, |s| s.pods.push(pod("app1-b")));
     let warnings = ready(play.at(9.0, |s| {
         s.pods[1] = pod("app1-b").made_ready();
         s.workload.iter_mut().for_each(|w| w.available = 1);
     }));
     assert_eq!(warnings, ["1 pod was taken away by the cluster meanwhile and replaced: app1-a (Evicted)"]);
+}
+
+#[test]
+fn pods_that_a_node_did_not_admit_are_not_counted_with_their_replacements() {
+    for reason in ["OutOfcpu", "OutOfmemory", "UnexpectedAdmissionError", "NodeAffinity", "SomethingNew"] {
+        let mut play = Play::of(vec![pod("app1-a"), pod("app1-b")]);
+        play.at(1.0, |s| (s.pods[0].phase, s.pods[0].reason) = ("Failed".into(), reason.into()));
+        let verdict = play.at(30.0, |s| {
+            let app = s.pods[1].container("app");
+            (app.restarts, app.last, app.state) = (3, Some(ended(1)), waiting("CrashLoopBackOff", ""));
+        });
+        assert_eq!(failed(verdict, Code::CrashLoop).pod.as_deref(), Some("app1-b"), "{reason}");
+        // The replacement runs.
+        let mut play = Play::of(vec![pod("app1-a"), pod("app1-b")]);
+        play.snapshot.workload = Some(deployment(1));
+        play.at(1.0, |s| (s.pods[0].phase, s.pods[0].reason) = ("Failed".into(), reason.into()));
+        ready(play.at(3.0, |s| {
+            s.pods[1] = pod("app1-b").made_ready();
+            s.workload.iter_mut().for_each(|w| w.available = 1);
+        }));
+    }
 }
 
 #[test]

@@ -276,6 +276,20 @@ fn one_pod_among_many_on_one_node_is_told_and_waited_for() {
     // Two on the same node do not.
     let mut play = Play::of(vec![pod("app1-a"), pod("app1-b"), pod("app1-c").on("node-2").made_ready()]);
     progressing(play.at(1.0, |s| s.pods[..2].iter_mut().for_each(looping)));
+    // Nor do two different troubles on two nodes.
+    let mut play = Play::of(three());
+    let missing = r#"failed to resolve reference "registry.example/app:1": not found"#;
+    progressing(play.at(1.0, |s| {
+        looping(&mut s.pods[0]);
+        s.pods[1] = pod("app1-b").on("node-2");
+        s.pods[1].container("app").state = waiting("ErrImagePull", missing);
+    }));
+    // All pods, each with its own.
+    let verdict = play.at(2.0, |s| {
+        looping(&mut s.pods[2]);
+        s.pods[2].node = Some("node-1".into());
+    });
+    failed(verdict, Code::ImageNotFound);
     // The first pod of an ordered StatefulSet blocks the others.
     let mut play = Play::of(three());
     if let Some(w) = &mut play.snapshot.workload {
