@@ -166,8 +166,8 @@ codes! {
         "the registry refuses to give the image", "the kubelet's pull error, seen twice",
         "check imagePullSecrets or the nodes' registry role";
     ImageUnreachable, "image_unreachable", "rollout", Broken, false,
-        "the registry cannot be reached from the nodes", "the kubelet's pull error, for 90 s",
-        "check the registry and the nodes' network";
+        "the image cannot be fetched: mostly because the nodes do not reach its registry", "the kubelet's pull error, for 90 s",
+        "check the registry, the nodes' network and their disks";
     ConfigMissing, "config_missing", "rollout", Broken, false,
         "a Secret, ConfigMap or key that a container needs does not exist", "CreateContainerConfigError, for 5 s",
         "create it, or correct the reference";

@@ -111,7 +111,8 @@ fn pull_trouble(snapshot: &Snapshot, history: &History, policy: &Policy, pod: &P
         (Code::ImageNotFound, _) => "does not exist in its registry",
         (Code::ImageWrongPlatform, _) => "has no variant for the node's architecture",
         (Code::ImageDenied, _) => "is refused by its registry",
-        _ => "cannot be fetched, its registry does not answer",
+        _ if pull::is_network(said, image) => "cannot be fetched, its registry does not answer",
+        _ => "cannot be fetched",
     };
     Some(Trouble::of_container(*code, ripe, pod, container, format!("image {image} {short}: {}", text::head(&text::one_line(said), 300))))
 }

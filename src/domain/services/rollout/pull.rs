@@ -12,8 +12,7 @@ pub fn cause(reason: &str, message: &str, image: &str) -> Option<Code> {
         "InvalidImageName" | "ErrImageNeverPull" => return Some(Code::ImageNotFound),
         _ => {}
     }
-    // Names and addresses may hold any word, so they are taken out first.
-    let words = QUOTED.replace_all(message, " ").replace(image, " ").to_lowercase();
+    let words = plain(message, image);
     let is = |pattern: &Regex| pattern.is_match(&words);
     if is(&PLATFORM) {
         Some(Code::ImageWrongPlatform)
@@ -24,8 +23,19 @@ pub fn cause(reason: &str, message: &str, image: &str) -> Option<Code> {
     } else if is(&ABSENT) {
         Some(Code::ImageNotFound)
     } else {
-        None
+        // A full disk, a broken layer: it does not come, whatever that is.
+        (!is(&SILENT)).then_some(Code::ImageUnreachable)
     }
+}
+
+/// Is it the registry or the way to it that does not answer?
+pub fn is_network(message: &str, image: &str) -> bool {
+    NETWORK.is_match(&plain(message, image))
+}
+
+/// Names and addresses may hold any word, so they are taken out.
+fn plain(message: &str, image: &str) -> String {
+    QUOTED.replace_all(message, " ").replace(image, " ").to_lowercase()
 }
 
 /// Is this a reason of a container that waits for its image?
@@ -34,6 +44,8 @@ pub fn is_pull_reason(reason: &str) -> bool {
 }
 
 static QUOTED: LazyLock<Regex> = LazyLock::new(|| Regex::new(r#"\\?"[^"]*\\?""#).expect("a valid pattern"));
+static SILENT: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"^\s*(?:error:|back-off pulling image)?[\s:]*(?:errimagepull|imagepullbackoff)?[\s:]*$").expect("a valid pattern"));
 static PLATFORM: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"no match for platform|no matching manifest for|image operating system|exec format error").expect("a valid pattern")
 });
@@ -98,7 +110,13 @@ mod tests {
             ("unexpected status from HEAD request to https://r/v2/a/manifests/1: 503 Service Unavailable", Some(ImageUnreachable)),
             (r#"failed to pull and unpack image "x": no match for platform in manifest: not found"#, Some(ImageWrongPlatform)),
             ("no matching manifest for linux/arm64/v8 in the manifest list entries", Some(ImageWrongPlatform)),
+            ("write /var/lib/containerd/io.containerd.content.v1.content/ingest/1/data: no space left on device", Some(ImageUnreachable)),
+            ("unexpected media type text/html for sha256:0a1b", Some(ImageUnreachable)),
+            ("commit failed: unexpected commit digest sha256:0a1b, expected sha256:2c3d: failed precondition", Some(ImageUnreachable)),
             (r#"Back-off pulling image "registry.example/denied-503:404""#, None),
+            (r#"Back-off pulling image "registry.example/denied-503:404": ErrImagePull"#, None),
+            ("Error: ImagePullBackOff", None),
+            ("", None),
         ] {
             assert_eq!(cause("ErrImagePull", words, image), code, "{words}");
         }

@@ -90,6 +90,21 @@ fn an_unreachable_registry_is_waited_for() {
 }
 
 #[test]
+fn words_that_fit_no_other_cause_are_quoted() {
+    let full = "write /var/lib/containerd/ingest/1/data: no space left on device";
+    let mut play = pulling(full);
+    progressing(play.app(40.0, |c| c.state = waiting("ImagePullBackOff", "Back-off pulling image")));
+    progressing(play.still(90.5));
+    let trouble = failed(play.still(91.5), Code::ImageUnreachable);
+    assert_eq!(trouble.words, format!("container app: image registry.example/app:1 cannot be fetched: {full}"));
+    // Room was made.
+    let mut play = pulling(full);
+    progressing(play.still(60.0));
+    play.app(70.0, run);
+    ready(play.at(71.0, all_available));
+}
+
+#[test]
 fn a_back_off_without_a_cause_is_waited_for() {
     let mut play = Play::of(vec![pod("app1-a")]);
     assert!(progressing(play.app(1.0, |c| c.state = waiting("ImagePullBackOff", "Back-off pulling image"))).contains("does not say why"));
