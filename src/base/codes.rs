@@ -172,8 +172,8 @@ codes! {
         "a Secret, ConfigMap or key that a container needs does not exist", "CreateContainerConfigError, for 5 s",
         "create it, or correct the reference";
     ContainerCannotRun, "container_cannot_run", "rollout", Broken, false,
-        "the container runtime cannot start the container", "RunContainerError or StartError, seen twice",
-        "check command, arguments and mounts of the container";
+        "the container cannot be created or started on its node", "RunContainerError, StartError or CreateContainerError, seen twice",
+        "check command, arguments, mounts and securityContext of the container";
     Unschedulable, "unschedulable", "rollout", Broken, false,
         "no node can take a new pod", "the scheduler's own reason, for 15 s",
         "lower the requests, add nodes, or correct node selectors and tolerations";

@@ -123,7 +123,12 @@ fn config_trouble(snapshot: &Snapshot, history: &History, policy: &Policy, pod: 
     if message.contains("failed to sync") {
         return None;
     }
-    let lasted = history.held(&container_key(pod, container, "CreateContainerConfigError")) >= policy.lasts(Code::ConfigMissing);
+    let held = history.held(&container_key(pod, container, "CreateContainerConfigError"));
+    if missing_name(&message).is_none() {
+        let ripe = held >= second_attempt(policy);
+        return Some(Trouble::of_container(Code::ContainerCannotRun, ripe, pod, container, format!("the kubelet cannot create it: {message}")));
+    }
+    let lasted = held >= policy.lasts(Code::ConfigMissing);
     let (waits, note) = maker(snapshot, &message);
     Some(Trouble::of_container(Code::ConfigMissing, lasted && !waits, pod, container, format!("{message}{note}")))
 }
@@ -245,6 +250,11 @@ fn is_mounted(failed: &Event, later: &Event) -> bool {
         "SuccessfulAttachVolume" => failed.reason == "FailedAttachVolume" && volume(failed) == volume(later),
         _ => false,
     }
+}
+
+/// By now a kubelet that says the same all the time has tried as often as is tolerated.
+fn second_attempt(policy: &Policy) -> Duration {
+    SECOND_ATTEMPT * policy.cannot_run.saturating_sub(1)
 }
 
 pub fn is_start_reason(reason: &str) -> bool {

@@ -235,6 +235,22 @@ fn a_missing_secret_or_config_map() {
 }
 
 #[test]
+fn a_configuration_error_that_names_nothing_missing() {
+    let message = "container has runAsNonRoot and image will run as root (pod: \"app1-a_prod(1)\", container: app)";
+    let refused = |c: &mut Container| c.state = waiting("CreateContainerConfigError", message);
+    let mut play = Play::of(vec![pod("app1-a")]);
+    play.app(1.0, refused);
+    assert!(play.rollout.questions(&play.snapshot).missing.is_empty());
+    progressing(play.still(15.5));
+    assert_eq!(failed(play.still(16.5), Code::ContainerCannotRun).words, format!("container app: the kubelet cannot create it: {message}"));
+    // A kubelet that has just been restarted knows no Services yet.
+    let mut play = Play::of(vec![pod("app1-a")]);
+    play.app(1.0, |c| c.state = waiting("CreateContainerConfigError", "services have not yet been read at least once, cannot construct envvars"));
+    progressing(play.app(12.0, run));
+    progressing(play.still(30.0));
+}
+
+#[test]
 fn a_container_that_the_runtime_cannot_start() {
     let words = r#"exec: "/app/serve": stat /app/serve: no such file or directory"#;
     let cannot = |c: &mut Container| {
