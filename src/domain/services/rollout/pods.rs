@@ -46,7 +46,8 @@ fn container_trouble(snapshot: &Snapshot, history: &History, policy: &Policy, po
             let said =
                 if message.is_empty() || reason == "CrashLoopBackOff" { container.ended().map_or("", |e| e.message.as_str()) } else { message };
             let words = format!("the container runtime cannot start it: {}", or(said, reason));
-            return trouble(Code::ContainerCannotRun, !is_job && life.cannot_run() >= policy.cannot_run, words);
+            let steady = is_start_reason(reason) && !is_busy(message) && history.held(&container_key(pod, container, reason)) >= second_attempt(policy);
+            return trouble(Code::ContainerCannotRun, !is_job && (steady || life.cannot_run() >= policy.cannot_run), words);
         }
     } else if life.cannot_run() > 0 && ended_at_start(container) && !container.is_running() {
         let said = container.ended().map_or("", |e| e.message.as_str());
@@ -255,6 +256,11 @@ fn is_mounted(failed: &Event, later: &Event) -> bool {
 /// By now a kubelet that says the same all the time has tried as often as is tolerated.
 fn second_attempt(policy: &Policy) -> Duration {
     SECOND_ATTEMPT * policy.cannot_run.saturating_sub(1)
+}
+
+/// Does the runtime only say that it is slow, as on a busy disk? It is still at it.
+fn is_busy(message: &str) -> bool {
+    message.contains("deadline exceeded") || message.contains("is reserved for")
 }
 
 pub fn is_start_reason(reason: &str) -> bool {

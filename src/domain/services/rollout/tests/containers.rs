@@ -265,6 +265,17 @@ fn a_container_that_the_runtime_cannot_start() {
         cannot(c);
     });
     failed(verdict, Code::ContainerCannotRun);
+    // The kubelet says the same all the time.
+    for (message, fails) in [
+        ("no command specified", true),
+        ("context deadline exceeded", false),
+        (r#"failed to reserve container name "app_app1-a_prod": name "app_app1-a_prod" is reserved for "0a1b""#, false),
+    ] {
+        let mut play = Play::of(vec![pod("app1-a")]);
+        play.app(1.0, |c| c.state = waiting("CreateContainerError", message));
+        progressing(play.still(15.5));
+        assert_eq!(matches!(play.still(16.5), Verdict::Failed(t) if t.code == Code::ContainerCannotRun), fails, "{message}");
+    }
     // Once, then it runs.
     let mut play = Play::of(vec![pod("app1-a")]);
     play.app(1.0, |c| c.state = waiting("RunContainerError", "device busy"));
