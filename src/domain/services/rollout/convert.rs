@@ -347,6 +347,7 @@ pub fn pod(o: &core::Pod, newest: bool, policy: &Policy) -> Pod {
         newest,
         node: spec.node_name.clone(),
         phase: status.phase.unwrap_or_else(|| "Pending".to_owned()),
+        started: status.start_time.map(|t| t.0),
         reason: status.reason.unwrap_or_default(),
         message: status.message.unwrap_or_default(),
         deleting: o.metadata.deletion_timestamp.is_some(),

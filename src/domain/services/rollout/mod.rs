@@ -232,10 +232,16 @@ fn rank(code: Code) -> usize {
     ORDER.iter().position(|c| *c == code).unwrap_or(ORDER.len())
 }
 
-/// Points at the pod and container that a workload's own failure is about.
+/// Points at the pod and container that a workload's own failure is about: the pod that was started last of those that died.
 fn blame(snapshot: &Snapshot, trouble: Trouble) -> Trouble {
     let died = |p: &&Pod| p.newest && p.containers.iter().any(|c| c.role == Role::App && c.ended().is_some_and(|e| e.exit_code != 0));
-    let pod = snapshot.pods.iter().rfind(died).or_else(|| unready_pod(snapshot)).or_else(|| snapshot.pods.iter().rfind(|p| p.newest));
+    let pod = snapshot
+        .pods
+        .iter()
+        .filter(died)
+        .max_by_key(|p| p.started)
+        .or_else(|| unready_pod(snapshot))
+        .or_else(|| snapshot.pods.iter().rfind(|p| p.newest));
     let Some(pod) = pod else { return trouble };
     let container = unready_container(pod).or_else(|| pod.containers.iter().find(|c| c.role == Role::App).map(|c| c.name.clone()));
     let restarted = pod.containers.iter().any(|c| Some(&c.name) == container.as_ref() && c.restarts > 0);

@@ -146,6 +146,9 @@ pub struct Pod {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
     pub phase: String,
+    /// When its node took it, by the cluster's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<Timestamp>,
     /// `Evicted` and the like.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,

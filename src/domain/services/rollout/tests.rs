@@ -156,6 +156,7 @@ fn pod(name: &str) -> Pod {
         newest: true,
         node: Some("node-1".into()),
         phase: "Pending".into(),
+        started: None,
         reason: String::new(),
         message: String::new(),
         deleting: false,

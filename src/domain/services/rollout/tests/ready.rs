@@ -177,6 +177,42 @@ fn a_job_is_judged_by_its_own_conditions() {
     });
     let trouble = failed(verdict, Code::JobFailed);
     assert!(trouble.words.contains("backoff limit") && trouble.words.contains("exit code 1"), "{}", trouble.words);
+    // The last pod is the one that was started last; names are random.
+    let failing = |reason: &str, message: &str| {
+        let mut play = job();
+        let verdict = play.at(9.0, |s| {
+            s.pods = [("job-z", 1, 1), ("job-b", 42, 3), ("job-m", 2, 2)]
+                .map(|(name, exit_code, second)| {
+                    let mut failed = Pod { phase: "Failed".into(), started: Timestamp::from_second(1_000_000 + second).ok(), ..pod(name) };
+                    crash(failed.container("app"), exit_code);
+                    failed
+                })
+                .into();
+            s.workload.iter_mut().for_each(|w| w.conditions.push(condition("Failed", true, reason, message)));
+        });
+        failed(verdict, Code::JobFailed)
+    };
+    for (reason, message) in [
+        ("BackoffLimitExceeded", "Job has reached the specified backoff limit"),
+        ("PodFailurePolicy", "Container app for pod prod/job-b failed with exit code 42 matching FailJob rule at index 0"),
+        ("DeadlineExceeded", "Job was active longer than specified deadline"),
+    ] {
+        let trouble = failing(reason, message);
+        assert_eq!(trouble.pod.as_deref(), Some("job-b"), "{reason}");
+        assert_eq!(trouble.words, format!("the Job failed: {message}; container app ended with exit code 42"));
+    }
+    // The deadline came while its only pod ran: the controller has taken that away.
+    let mut play = job();
+    progressing(play.app(1.0, run));
+    let verdict = play.at(9.0, |s| {
+        s.pods.clear();
+        let failed = condition("Failed", true, "DeadlineExceeded", "Job was active longer than specified deadline");
+        s.workload.iter_mut().for_each(|w| w.conditions.push(failed.clone()));
+    });
+    assert_eq!(failed(verdict, Code::JobFailed).words, "the Job failed: Job was active longer than specified deadline");
+    // What will fail it is decided, and its pods are still ending.
+    let mut play = job();
+    progressing(play.at(3.0, |s| s.workload.iter_mut().for_each(|w| w.conditions.push(condition("FailureTarget", true, "PodFailurePolicy", "")))));
     let mut play = job();
     ready(play.at(3.0, |s| s.workload.iter_mut().for_each(|w| w.conditions.push(condition("Complete", true, "", "")))));
     // But an image that does not exist never comes to a retry.
