@@ -51,7 +51,7 @@ struct Room {
 /// One container of one pod, over its restarts.
 #[derive(Clone, Debug, Default)]
 pub struct Life {
-    /// It ran before the apply.
+    /// It was dying again and again before the apply, and has not been ready for long since.
     pub preexisting: bool,
     terminations: i32,
     /// Ends since the apply and since it was last ready for long.
@@ -89,7 +89,7 @@ impl History {
         for pod in &before.pods {
             for container in &pod.containers {
                 let life = Life {
-                    preexisting: true,
+                    preexisting: !container.ready && (is_looping(container) || container.ended().is_some_and(|ended| ended.exit_code != 0)),
                     terminations: container.terminations(),
                     waiting: container.waiting().map_or(String::new(), |(reason, _)| reason.to_owned()),
                     instance: container.id.clone(),
@@ -224,6 +224,7 @@ impl Life {
     fn note(&mut self, container: &Container, at: Timestamp, sidecar_missing: bool, ready_resets: Duration) {
         if self.ready_since.is_some_and(|since| elapsed(since, at) >= ready_resets) {
             self.errors = 0;
+            self.preexisting = false;
         }
         let total = container.terminations();
         let new = u32::try_from(total - self.terminations).unwrap_or(0);
@@ -276,6 +277,10 @@ impl Life {
         }
         reason.clone_into(&mut self.waiting);
     }
+}
+
+pub fn is_looping(container: &Container) -> bool {
+    container.waiting().is_some_and(|(reason, _)| reason == "CrashLoopBackOff")
 }
 
 fn new_events<'a>(old: &'a BTreeMap<String, i32>, snapshot: &'a Snapshot) -> impl Iterator<Item = &'a Event> {

@@ -7,7 +7,7 @@ use regex::Regex;
 
 use crate::base::codes::Code;
 use crate::base::text;
-use crate::domain::services::rollout::history::{History, Life, container_key, pod_key};
+use crate::domain::services::rollout::history::{History, Life, container_key, is_looping, pod_key};
 use crate::domain::services::rollout::policy::{AUTOSCALER_PATIENCE, AUTOSCALER_REFUSAL, Policy, SECOND_ATTEMPT, YOUNG_NODE_PATIENCE};
 use crate::domain::services::rollout::seen::{Container, Event, Kind, Maker, Pod, Role, Snapshot, Strategy};
 use crate::domain::services::rollout::{Trouble, pull, scheduler};
@@ -46,7 +46,8 @@ fn container_trouble(snapshot: &Snapshot, history: &History, policy: &Policy, po
             let said =
                 if message.is_empty() || reason == "CrashLoopBackOff" { container.ended().map_or("", |e| e.message.as_str()) } else { message };
             let words = format!("the container runtime cannot start it: {}", or(said, reason));
-            let steady = is_start_reason(reason) && !is_busy(message) && history.held(&container_key(pod, container, reason)) >= second_attempt(policy);
+            let steady =
+                is_start_reason(reason) && !is_busy(message) && history.held(&container_key(pod, container, reason)) >= second_attempt(policy);
             return trouble(Code::ContainerCannotRun, !is_job && (steady || life.cannot_run() >= policy.cannot_run), words);
         }
     } else if life.cannot_run() > 0 && ended_at_start(container) && !container.is_running() {
@@ -77,13 +78,13 @@ fn container_trouble(snapshot: &Snapshot, history: &History, policy: &Policy, po
         Role::App | Role::Init => {
             let (code, enough) =
                 if container.role == Role::Init { (Code::InitCrashLoop, policy.init_crashes) } else { (Code::CrashLoop, policy.crashes) };
-            let looping = container.waiting().is_some_and(|(reason, _)| reason == "CrashLoopBackOff");
-            if life.errors > 0 && !container.ready {
+            if life.preexisting && !container.ready && (life.errors > 0 || is_looping(container)) {
+                let since = if life.errors > 0 { format!(", ended {times} since") } else { String::new() };
+                trouble(code, false, format!("has been in a crash loop since before this apply (preexisting){since}{how}"))
+            } else if life.errors > 0 && !container.ready {
                 trouble(code, life.errors >= enough, format!("ended {times} since the apply{how}"))
             } else if life.excused > 0 && !container.ready {
                 trouble(code, false, format!("ended while istio-proxy was not ready{how}"))
-            } else if looping && life.preexisting {
-                trouble(code, false, format!("has been in a crash loop since before this apply{how}"))
             } else {
                 None
             }
@@ -173,9 +174,7 @@ fn unschedulable(snapshot: &Snapshot, history: &History, policy: &Policy, pod: &
     let (ripe, note) = match autoscaler_said(snapshot, history, pod) {
         Some(event) if !is_no_scale_up(event) => (false, format!("; the autoscaler is adding a node ({})", event.reason)),
         _ if may_make_room(snapshot) => (false, "; older pods may still make room".to_owned()),
-        Some(event) => {
-            (lasts(NO_SCALE_UP, AUTOSCALER_REFUSAL), format!("; the autoscaler has no node for it: {}", text::one_line(&event.message)))
-        }
+        Some(event) => (lasts(NO_SCALE_UP, AUTOSCALER_REFUSAL), format!("; the autoscaler has no node for it: {}", text::one_line(&event.message))),
         None if snapshot.around.autoscaler == Some(false) => (lasts("unschedulable", Duration::ZERO), String::new()),
         None => (lasts("unschedulable", AUTOSCALER_PATIENCE), "; waiting for the autoscaler".to_owned()),
     };

@@ -122,11 +122,27 @@ fn a_loop_older_than_the_apply_is_told_and_not_counted() {
     };
     let before = snapshot(Some(deployment(1)), vec![looping()]);
     let mut play = Play::after(&before, before.clone());
-    assert!(progressing(play.still(1.0)).contains("since before this apply"));
+    assert!(progressing(play.still(1.0)).contains("since before this apply (preexisting)"));
     progressing(play.still(200.0));
-    // New ends count from the apply on.
-    let verdict = play.app(300.0, |c| c.restarts += 3);
+    // It goes on, and only the time limit ends that.
+    let reason = progressing(play.app(300.0, |c| c.restarts += 3));
+    assert!(reason.ends_with("since before this apply (preexisting), ended 3 times since, last with exit code 1"), "{reason}");
+    assert_eq!(play.deadline().code, Code::RolloutTimeout);
+    // It was ready for a while, so what comes then is new.
+    play.app(310.0, |c| {
+        run(c);
+        c.ready = true;
+    });
+    let verdict = play.app(330.0, |c| {
+        c.restarts += 3;
+        c.ready = false;
+        back_off(c);
+    });
     failed(verdict, Code::CrashLoop);
+    // The pod is older than the apply, and was well.
+    let before = snapshot(Some(deployment(1)), vec![pod("app1-a").made_ready()]);
+    let mut play = Play::after(&before, before.clone());
+    failed(crashes(&mut play, "app", 3, 1).pop().expect("third"), Code::CrashLoop);
 }
 
 #[test]
