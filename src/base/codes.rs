@@ -235,7 +235,7 @@ codes! {
         "the Ingress does not exist", "the API server answered 404",
         "run the releases stage first, or correct `ingress.name`";
     NoController, "no_controller", "ingress", Broken, false,
-        "no load balancer controller answers for this Ingress", "no finalizer and no event after 60 s",
+        "no load balancer controller answers for this Ingress", "no finalizer after 60 s, and the class is another's, or no controller is found",
         "install the AWS Load Balancer Controller, or correct the Ingress's class";
     AlbRefused, "alb_refused", "ingress", Broken, false,
         "the load balancer controller cannot build the load balancer", "its Warning event on the Ingress",

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use futures::future::{Either, select};
 use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Event as CoreEvent, Service};
 use k8s_openapi::api::networking::v1::{Ingress as IngressObject, IngressClass};
 use schemars::JsonSchema;
@@ -21,7 +22,7 @@ use crate::base::text;
 use crate::base::wait::{self, Patience, Poll};
 use crate::clients::aws::{Aws, LoadBalancer};
 use crate::clients::kube::{Cluster, Nudge};
-use crate::domain::ingress::accepted::Seen;
+use crate::domain::ingress::accepted::{Controller, Seen};
 use crate::domain::ingress::binding::{Around, Binding};
 use crate::domain::ingress::events::Event;
 use crate::domain::ingress::look::{Look, Told};
@@ -206,7 +207,10 @@ impl Chain<'_> {
                 case,
                 || either(watches),
                 || async move {
-                    let (seen, now, waited) = (self.seen().await?, Timestamp::now(), whole_ms(start));
+                    let (mut seen, now, waited) = (self.seen().await?, Timestamp::now(), whole_ms(start));
+                    if seen.is_left_alone(now, waited) {
+                        seen.controller = Some(self.controller().await);
+                    }
                     let link = accepted::accepted(&seen, now, waited);
                     self.record(case, Look::Accepted { seen, now, waited_ms: in_ms(waited) });
                     poll(case, link)
@@ -426,6 +430,21 @@ impl Chain<'_> {
         }
         seen.events = events(&self.cluster.list::<CoreEvent>(namespace, "").await?, "Ingress", |n| n == name);
         Ok(seen)
+    }
+
+    /// The controller's Deployment, by the label that its charts and manifests give it.
+    async fn controller(&self) -> Controller {
+        let found = match self.cluster.list::<Deployment>("", "app.kubernetes.io/name=aws-load-balancer-controller").await {
+            Ok(found) => found,
+            Err(fault) => return Controller::Unseen(fault.message),
+        };
+        let read = |d: Deployment| {
+            let name = format!("{}/{}", d.metadata.namespace.unwrap_or_default(), d.metadata.name.unwrap_or_default());
+            let ready = d.status.and_then(|status| status.ready_replicas).unwrap_or(0);
+            Controller::Found { name, ready, wanted: d.spec.replicas.unwrap_or(1) }
+        };
+        let most = |c: &Controller| if let Controller::Found { ready, wanted, .. } = c { (*ready, *wanted) } else { (0, 0) };
+        found.into_iter().map(read).max_by_key(most).unwrap_or(Controller::Missing)
     }
 
     async fn bindings(&self) -> Result<(Vec<Binding>, Vec<Event>)> {

@@ -37,6 +37,23 @@ pub struct Seen {
     pub events: Vec<Event>,
     /// The Services that its rules and its default backend name.
     pub backends: Vec<String>,
+    /// Looked for once nobody has taken it for a while.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub controller: Option<Controller>,
+}
+
+/// What is known of the load balancer controller's Deployment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Controller {
+    Found {
+        name: String,
+        ready: i32,
+        wanted: i32,
+    },
+    Missing,
+    /// And why it cannot be seen.
+    Unseen(String),
 }
 
 impl Seen {
@@ -64,6 +81,7 @@ impl Seen {
             deleting: ingress.pointer("/metadata/deletionTimestamp").is_some(),
             events: Vec::new(),
             backends,
+            controller: None,
         }
     }
 
@@ -77,10 +95,32 @@ impl Seen {
         self.class_controller.as_deref() == Some("eks.amazonaws.com/alb")
     }
 
+    /// Is it the self-managed controller's to take? Its class by annotation needs no IngressClass.
+    fn is_for_the_controller(&self) -> bool {
+        self.class_controller.as_deref().map_or(self.class.as_deref() == Some("alb"), |controller| controller == "ingress.k8s.aws/alb")
+    }
+
     fn is_taken(&self) -> bool {
-        self.finalizers
+        let finalizer = self
+            .finalizers
             .iter()
-            .any(|f| f == "ingress.k8s.aws/resources" || f.starts_with("group.ingress.k8s.aws/") || f.starts_with("eks.amazonaws.com/"))
+            .any(|f| f == "ingress.k8s.aws/resources" || f.starts_with("group.ingress.k8s.aws/") || f.starts_with("eks.amazonaws.com/"));
+        let reconciled = events::newest(&self.events, self.applied).is_some_and(|e| e.reason == "SuccessfullyReconciled");
+        finalizer || reconciled || !self.hostnames.is_empty()
+    }
+
+    /// Has nobody taken it for so long that the controller is to be looked for?
+    pub fn is_left_alone(&self, now: Timestamp, waited: Duration) -> bool {
+        let since_apply = self.applied.and_then(|at| Duration::try_from(now.duration_since(at)).ok()).unwrap_or(waited);
+        !self.is_taken() && (waited >= SILENCE || (since_apply >= SILENCE && waited >= STALE_GRACE))
+    }
+
+    /// What the controller said last of the Ingress as it is now, and how long ago.
+    fn last_words(&self, now: Timestamp) -> Option<(String, Duration)> {
+        let event = events::newest(&self.events, self.applied)?;
+        let known = events::meaning(event, &self.namespace, &self.name) != Meaning::Ignored;
+        let age = event.last.and_then(|last| Duration::try_from(now.duration_since(last)).ok()).unwrap_or_default();
+        known.then(|| (events::words(event), age))
     }
 }
 
@@ -103,17 +143,22 @@ pub fn accepted(seen: &Seen, now: Timestamp, waited: Duration) -> Link<String> {
     if seen.deleting {
         return Link::NotYet("the Ingress is being deleted".to_owned());
     }
-    let newest = events::newest(&seen.events, seen.applied);
-    let reconciled = newest.is_some_and(|e| e.reason == "SuccessfullyReconciled");
-    if seen.is_taken() || reconciled || !seen.hostnames.is_empty() {
+    if seen.is_taken() {
         let by = if seen.is_auto_mode() { "EKS Auto Mode" } else { "the load balancer controller" };
         return Link::holds(format!("taken by {by}"));
     }
-    let since_apply = seen.applied.and_then(|at| Duration::try_from(now.duration_since(at)).ok()).unwrap_or(waited);
-    if waited >= SILENCE || (since_apply >= SILENCE && waited >= STALE_GRACE) {
-        return Link::broken(nobody(seen));
+    let last = seen.last_words(now);
+    let said = last.as_ref().map(|(words, _)| format!("; its last words: {words}")).unwrap_or_default();
+    if !seen.is_left_alone(now, waited) {
+        return Link::NotYet(format!("no controller has taken the Ingress yet (class {}){said}", class_words(seen)));
     }
-    Link::NotYet(format!("no controller has taken the Ingress yet (class {})", class_words(seen)))
+    let who = match &seen.controller {
+        // Who has just spoken is there, however it was installed.
+        _ if last.is_some_and(|(_, age)| age < SILENCE) => "the load balancer controller".to_owned(),
+        Some(Controller::Found { name, ready, wanted: 1.. }) if seen.is_for_the_controller() => format!("{name} ({ready} ready)"),
+        _ => return Link::broken(nobody(seen, now)),
+    };
+    Link::NotYet(format!("{who} is there, and has not taken the Ingress (class {}){said}", class_words(seen)))
 }
 
 /// Has it a hostname that the newest change left it? When a changed Ingress fails to build, its status keeps the old one.
@@ -169,9 +214,17 @@ fn refused(seen: &Seen, now: Timestamp, waited: Duration) -> Option<Link<String>
     }))
 }
 
-fn nobody(seen: &Seen) -> Fault {
+fn nobody(seen: &Seen, now: Timestamp) -> Fault {
     let class = class_words(seen);
-    let fault = Fault::new(Code::NoController, format!("no load balancer controller takes the Ingress {} (class {class})", seen.name));
+    let mut fault = Fault::new(Code::NoController, format!("no load balancer controller takes the Ingress {} (class {class})", seen.name));
+    match &seen.controller {
+        Some(Controller::Found { name, wanted, .. }) if *wanted < 1 => fault.message += &format!(": {name} is scaled to 0"),
+        Some(Controller::Unseen(why)) => fault = fault.evidence("whether a controller is there", format!("not known: {why}")),
+        _ => {}
+    }
+    if let Some((words, age)) = seen.last_words(now) {
+        fault = fault.evidence("the controller's last words", format!("{} ago: {words}", text::seconds(age)));
+    }
     match (&seen.class, &seen.class_controller) {
         (None, _) => fault.next("give the Ingress a class: `spec.ingressClassName: alb`"),
         (Some(class), None) if class != "alb" => fault.next(format!("there is no IngressClass `{class}`: correct the name")),
@@ -233,6 +286,7 @@ mod tests {
     fn acceptance_is_judged() {
         let subnets = "Failed build model due to subnets count less than minimal required count: 1 < 2";
         let done = ("SuccessfullyReconciled", "Successfully reconciled", 1001);
+        let refused = Some(("FailedAddFinalizer", "Failed add finalizer due to x", 1001));
         for (seen, now, waited, expected) in [
             (seen(None, None), 1001, 1, "not yet no controller has taken the Ingress yet (class `alb`)"),
             (seen(Some("ingress.k8s.aws/resources"), None), 1001, 1, "holds taken by the load balancer controller"),
@@ -241,6 +295,19 @@ mod tests {
             (seen(None, None), 1061, 61, "no_controller no load balancer controller takes the Ingress gw-ingress (class `alb`)"),
             (seen(None, None), 9000, 5, "not yet no controller has taken the Ingress yet (class `alb`)"),
             (seen(None, None), 9000, 21, "no_controller no load balancer controller takes the Ingress gw-ingress (class `alb`)"),
+            (
+                seen(None, refused),
+                1002,
+                2,
+                "not yet no controller has taken the Ingress yet (class `alb`); its last words: Failed add finalizer due to x",
+            ),
+            (
+                seen(None, refused),
+                1060,
+                61,
+                "not yet the load balancer controller is there, and has not taken the Ingress (class `alb`); its last words: Failed add finalizer due to x",
+            ),
+            (seen(None, refused), 1062, 61, "no_controller no load balancer controller takes the Ingress gw-ingress (class `alb`)"),
             (
                 seen(Some("ingress.k8s.aws/resources"), Some(("FailedBuildModel", subnets, 1001))),
                 1002,
@@ -267,6 +334,28 @@ mod tests {
             ),
         ] {
             assert_eq!(says(&accepted(&seen, at(now), Duration::from_secs(waited))), expected);
+        }
+    }
+
+    #[test]
+    fn a_controller_that_is_there_is_waited_for() {
+        let found = |ready, wanted| Controller::Found { name: "kube-system/lbc".into(), ready, wanted };
+        let nobody = "no_controller no load balancer controller takes the Ingress gw-ingress (class";
+        for (class, of, controller, expected) in [
+            ("alb", None, found(0, 2), "not yet kube-system/lbc (0 ready) is there, and has not taken the Ingress (class `alb`)".to_owned()),
+            ("web", Some("ingress.k8s.aws/alb"), found(2, 2), "not yet kube-system/lbc (2 ready) is there, and has not taken".to_owned()),
+            ("alb", None, found(0, 0), format!("{nobody} `alb`): kube-system/lbc is scaled to 0")),
+            ("alb", None, Controller::Missing, format!("{nobody} `alb`)")),
+            ("alb", None, Controller::Unseen("may not".into()), format!("{nobody} `alb`)")),
+            // Of a class that is another's, or that does not exist, it takes none.
+            ("web", None, found(2, 2), format!("{nobody} `web`)")),
+            ("nginx", Some("k8s.io/ingress-nginx"), found(2, 2), format!("{nobody} `nginx` of k8s.io/ingress-nginx)")),
+            ("auto", Some("eks.amazonaws.com/alb"), found(2, 2), format!("{nobody} `auto` of eks.amazonaws.com/alb)")),
+        ] {
+            let class_controller = of.map(str::to_owned);
+            let seen = Seen { class: Some(class.into()), class_controller, controller: Some(controller), ..seen(None, None) };
+            let found = says(&accepted(&seen, at(1061), Duration::from_secs(61)));
+            assert!(found.starts_with(&expected), "{found}");
         }
     }
 
