@@ -27,35 +27,63 @@ pub enum Meaning {
     Ignored,
 }
 
-/// Causes that pass: throttling, time-outs, AWS's own errors, conflicts of writers.
-const TRANSIENT: [&str; 14] = [
+/// Causes that pass: throttling, time-outs, AWS's own errors, lost connections and credentials, conflicts of writers.
+const TRANSIENT: [&str; 28] = [
     "throttling",
     "rate exceeded",
     "requestlimitexceeded",
+    "too many requests",
     "dependencyviolation",
-    "timed out waiting for the condition",
-    "context deadline exceeded",
+    "timed out",
     "i/o timeout",
+    "handshake timeout",
+    "client.timeout",
+    "deadline exceeded",
+    "context canceled",
+    "request canceled",
     "connection refused",
     "connection reset",
+    "connection lost",
+    "broken pipe",
+    "no route to host",
     "no such host",
+    "server misbehaving",
+    ": eof",
+    "unexpected eof",
+    "failed to refresh cached credentials",
+    "failed to retrieve credentials",
     "statuscode: 5",
+    "etcdserver: ",
     "the object has been modified",
     "priorityinuse",
     "resourceinuse",
 ];
 
-/// What helps, by the cause's words; the first that is found.
-const ADVICE: [(&str, &str); 26] = [
+const IAM: &str = "give the controller's IAM role the right that AWS names";
+const QUOTA: &str = "raise the AWS quota that is named, or remove what is no longer used";
+
+/// What AWS refuses for good when the model is deployed, and what helps; the first that is found. That it does not know what was made
+/// a moment ago is none of these.
+const REFUSED_BY_AWS: [(&str, &str); 9] = [
+    ("certificatenotfound", "correct `alb.ingress.kubernetes.io/certificate-arn`: the certificate must be in this account and Region"),
+    ("unsupportedcertificate", "use an issued certificate of a supported key type in `alb.ingress.kubernetes.io/certificate-arn`"),
+    ("a certificate must be specified", "give the HTTPS listener a certificate (`alb.ingress.kubernetes.io/certificate-arn`)"),
+    ("accessdenied", IAM),
+    ("unauthorizedoperation", IAM),
+    ("invalidsubnet", "name two subnets in two zones of this VPC, with free addresses, in `alb.ingress.kubernetes.io/subnets`"),
+    ("toomany", QUOTA),
+    ("securitygrouplimitexceeded", QUOTA),
+    ("invalidconfigurationrequest", "correct what AWS names in the Ingress's annotations"),
+];
+
+/// What is wrong with the Ingress or with what it names, and what helps, by the cause's words; the first that is found.
+const ADVICE: [(&str, &str); 16] = [
     ("conflicting", "make the annotations of all Ingresses of the group agree"),
     ("invalid ingress class", "correct the Ingress's class (`kubernetes.io/ingress.class` or `spec.ingressClassName`)"),
     (
         "subnet",
         "tag two subnets in two zones for this cluster (`kubernetes.io/role/elb` or `internal-elb`), or name them in `alb.ingress.kubernetes.io/subnets`",
     ),
-    ("certificatenotfound", "correct `alb.ingress.kubernetes.io/certificate-arn`: the certificate must be in this account and Region"),
-    ("unsupportedcertificate", "use an issued certificate of a supported key type in `alb.ingress.kubernetes.io/certificate-arn`"),
-    ("a certificate must be specified", "give the HTTPS listener a certificate (`alb.ingress.kubernetes.io/certificate-arn`)"),
     ("no certificate found for host", "issue a certificate for this host in ACM, or name one in `alb.ingress.kubernetes.io/certificate-arn`"),
     (
         "healthcheckport",
@@ -69,16 +97,9 @@ const ADVICE: [(&str, &str); 26] = [
     ("sslredirect", "let `alb.ingress.kubernetes.io/ssl-redirect` name an HTTPS port of `listen-ports`"),
     ("security group", "correct `alb.ingress.kubernetes.io/security-groups`"),
     ("invalidgroup", "correct `alb.ingress.kubernetes.io/security-groups`"),
-    ("not found", "correct the name in the Ingress, or create what it names"),
-    ("accessdenied", "give the controller's IAM role the right that AWS names"),
-    ("unauthorizedoperation", "give the controller's IAM role the right that AWS names"),
-    ("not authorized", "give the controller's IAM role the right that AWS names"),
-    ("toomany", "raise the AWS quota that is named, or remove what is no longer used"),
-    ("limitexceeded", "raise the AWS quota that is named, or remove what is no longer used"),
-    ("duplicateloadbalancername", "another load balancer has this name: change `alb.ingress.kubernetes.io/load-balancer-name`"),
-    ("invalidconfigurationrequest", "correct what AWS names in the Ingress's annotations"),
+    ("not authorized", IAM),
     ("validationerror", "correct what AWS names in the Ingress's annotations"),
-    ("deletion_protection", "switch deletion protection off first"),
+    ("not found", "correct the name in the Ingress, or create what it names"),
 ];
 
 const GENERAL: &str =
@@ -94,13 +115,15 @@ pub fn meaning(event: &Event, namespace: &str, name: &str) -> Meaning {
     }
     let words = event.message.to_lowercase();
     let transient = TRANSIENT.iter().any(|cause| words.contains(cause));
-    let advice = || ADVICE.iter().find(|(cause, _)| words.contains(cause)).map(|(_, advice)| *advice);
+    let said = |table: &[(&str, &'static str)]| table.iter().find(|(cause, _)| words.contains(cause)).map(|(_, advice)| *advice);
+    let by_aws = said(&REFUSED_BY_AWS);
     match event.reason.as_str() {
-        "FailedLoadGroupID" => Meaning::Permanent(advice().unwrap_or(GENERAL)),
-        "FailedBuildModel" if !transient => Meaning::Permanent(advice().unwrap_or(GENERAL)),
-        // Unknown words of AWS are given the time of the whole wait; those we know are not.
-        "FailedDeployModel" if !transient => advice().map_or(Meaning::Transient, Meaning::Permanent),
-        "FailedBuildModel" | "FailedDeployModel" | "FailedAddFinalizer" | "FailedRemoveFinalizer" | "FailedUpdateStatus" => Meaning::Transient,
+        "FailedLoadGroupID" | "FailedBuildModel" if !transient => Meaning::Permanent(by_aws.or_else(|| said(&ADVICE)).unwrap_or(GENERAL)),
+        // Other words of AWS are given the time of the whole wait.
+        "FailedDeployModel" if !transient => by_aws.map_or(Meaning::Transient, Meaning::Permanent),
+        "FailedLoadGroupID" | "FailedBuildModel" | "FailedDeployModel" | "FailedAddFinalizer" | "FailedRemoveFinalizer" | "FailedUpdateStatus" => {
+            Meaning::Transient
+        }
         _ => Meaning::Ignored,
     }
 }
@@ -165,6 +188,30 @@ mod tests {
             ("FailedDeployModel", "Failed deploy model due to https response error StatusCode: 503, ServiceUnavailable", false),
             ("FailedDeployModel", "Failed deploy model due to DependencyViolation: resource sg-1 has a dependent object", false),
             ("FailedDeployModel", "Failed deploy model due to a thing nobody has seen", false),
+            // What was made a moment ago is not known everywhere yet.
+            (
+                "FailedDeployModel",
+                "Failed deploy model due to operation error Elastic Load Balancing v2: CreateListener, https response error StatusCode: 400, TargetGroupNotFound: Target groups 'arn:tg' not found",
+                false,
+            ),
+            ("FailedDeployModel", "Failed deploy model due to InvalidGroup.NotFound: The security group 'sg-1' does not exist", false),
+            ("FailedDeployModel", "Failed deploy model due to UnsupportedCertificate: The certificate's key is too long", true),
+            (
+                "FailedDeployModel",
+                "Failed deploy model due to api error UnauthorizedOperation: You are not authorized to perform this operation",
+                true,
+            ),
+            ("FailedDeployModel", "Failed deploy model due to InvalidSubnet: Not enough IP space available in subnet-1", true),
+            ("FailedDeployModel", "Failed deploy model due to TooManyLoadBalancers: The maximum number of load balancers was reached", true),
+            ("FailedDeployModel", "Failed deploy model due to api error RulesPerSecurityGroupLimitExceeded: The maximum number of rules", true),
+            ("FailedDeployModel", "Failed deploy model due to api error RequestLimitExceeded: Request limit exceeded", false),
+            ("FailedDeployModel", "Failed deploy model due to InvalidConfigurationRequest: The protocol is not valid", true),
+            ("FailedDeployModel", "Failed deploy model due to api error ValidationError: 'x' is not there yet", false),
+            (
+                "FailedDeployModel",
+                "Failed deploy model due to get identity: get credentials: failed to refresh cached credentials, operation error STS: AssumeRoleWithWebIdentity, AccessDenied: Not authorized",
+                false,
+            ),
             ("FailedBuildModel", "Failed build model due to ingress: istio-system/gw-ingress: Service \"nosuch\" not found", true),
             (
                 "FailedBuildModel",
@@ -199,6 +246,23 @@ mod tests {
                 "Failed build model due to operation error EC2: DescribeSubnets, exceeded maximum number of attempts, RequestLimitExceeded",
                 false,
             ),
+            // The way to AWS or to the API server is disturbed.
+            ("FailedBuildModel", "Failed build model due to Post \"https://ec2.eu-west-1.amazonaws.com/\": net/http: TLS handshake timeout", false),
+            ("FailedBuildModel", "Failed build model due to Post \"https://ec2.eu-west-1.amazonaws.com/\": EOF", false),
+            (
+                "FailedBuildModel",
+                "Failed build model due to Get \"https://10.0.0.1/\": net/http: request canceled while waiting for connection",
+                false,
+            ),
+            ("FailedBuildModel", "Failed build model due to etcdserver: request timed out", false),
+            ("FailedBuildModel", "Failed build model due to dial tcp 10.0.0.1:443: connect: connection refused", false),
+            (
+                "FailedBuildModel",
+                "Failed build model due to operation error EC2: DescribeSubnets, get identity: failed to refresh cached credentials, no EC2 IMDS role found",
+                false,
+            ),
+            ("FailedLoadGroupID", "failed load groupID due to Get \"https://10.0.0.1/\": dial tcp 10.0.0.1:443: i/o timeout", false),
+            ("FailedBuildModel", "Failed build model due to ingress: istio-system/gw-ingress: invalid idle_timeout.timeout_seconds: geofenced", true),
             ("FailedAddFinalizer", "Failed add finalizer due to conflict", false),
             ("FailedUpdateStatus", "Failed update status due to the object has been modified", false),
         ] {
