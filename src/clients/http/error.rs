@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::PeerCertificate;
 use super::dns::DnsError;
-use super::tls::TlsClass;
+use super::tls::{AUTHORITY_AS_SERVER, TlsClass};
 use crate::base::codes::Code;
 use crate::base::fault::Fault;
 use crate::base::text;
@@ -85,7 +85,13 @@ impl NetError {
         };
         let fault = Fault::new(code, self.to_string());
         match self {
-            NetError::Tls { chain, .. } => fault.evidence("the chain it showed", describe(chain)),
+            NetError::Tls { chain, message, .. } => {
+                let fault = fault.evidence("the chain it showed", describe(chain));
+                if !message.contains(AUTHORITY_AS_SERVER) {
+                    return fault;
+                }
+                fault.next("the server shows an authority's own certificate (CA:TRUE, as `openssl req -x509` makes it), which nobody accepts of a server: give it one that an authority issued")
+            }
             _ => fault,
         }
     }

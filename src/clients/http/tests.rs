@@ -71,11 +71,22 @@ fn authority() -> Authority {
 
 /// A TLS server with a certificate for `names`, valid in these years.
 async fn tls(authority: &Authority, names: &[&str], years: (i32, i32)) -> SocketAddr {
-    crate::clients::install_crypto_provider();
     let key = KeyPair::generate().expect("a key");
     let mut params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).expect("valid");
     (params.not_before, params.not_after) = (date_time_ymd(years.0, 1, 1), date_time_ymd(years.1, 1, 1));
-    let certificate = params.signed_by(&key, &authority.issuer).expect("signed");
+    serve(&params.signed_by(&key, &authority.issuer).expect("signed"), &key).await
+}
+
+/// A TLS server with a certificate that it signed itself.
+async fn self_signed(names: &[&str], is_ca: rcgen::IsCa) -> SocketAddr {
+    let key = KeyPair::generate().expect("a key");
+    let mut params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).expect("valid");
+    params.is_ca = is_ca;
+    serve(&params.self_signed(&key).expect("signed"), &key).await
+}
+
+async fn serve(certificate: &rcgen::Certificate, key: &KeyPair) -> SocketAddr {
+    crate::clients::install_crypto_provider();
     let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
     let mut config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key).expect("a configuration");
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
@@ -200,6 +211,19 @@ async fn each_bad_certificate_has_its_class_and_is_still_shown() {
         let NetError::Tls { class: found, chain, .. } = &error else { panic!("{error:?}") };
         assert_eq!((*found, chain.len(), error.fault().code), (class, 1, code), "{error:?}");
         assert_eq!(chain[0].sans, names);
+    }
+}
+
+#[tokio::test]
+async fn a_self_signed_certificate_is_not_trusted() {
+    let host = "app1.public.domain";
+    for (is_ca, advised) in [(rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained), true), (rcgen::IsCa::NoCa, false)] {
+        let address = self_signed(&[host], is_ca).await;
+        let error = http(&[]).send(&request(Scheme::Https, address)).await.expect_err("refused");
+        let NetError::Tls { class, chain, .. } = &error else { panic!("{error:?}") };
+        let fault = error.fault();
+        assert_eq!((*class, chain.len(), fault.code), (TlsClass::UnknownIssuer, 1, Code::TlsUntrusted), "{error:?}");
+        assert_eq!(fault.next.iter().any(|step| step.contains("CA:TRUE")), advised, "{fault:?}");
     }
 }
 

@@ -29,6 +29,9 @@ pub enum TlsClass {
     Other,
 }
 
+/// What the verifier calls a server that shows an authority's own certificate: mostly a self-signed one, as `openssl req -x509` makes it.
+pub(super) const AUTHORITY_AS_SERVER: &str = "CaUsedAsEndEntity";
+
 impl TlsClass {
     pub fn of(error: &rustls::Error) -> Self {
         let rustls::Error::InvalidCertificate(error) = error else { return TlsClass::Other };
@@ -38,6 +41,7 @@ impl TlsClass {
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => TlsClass::WrongName,
             // A bad signature: an issuer of that name is trusted, but it is another one (a private CA that was made again).
             CertificateError::UnknownIssuer | CertificateError::BadSignature => TlsClass::UnknownIssuer,
+            CertificateError::Other(error) if error.to_string().contains(AUTHORITY_AS_SERVER) => TlsClass::UnknownIssuer,
             _ => TlsClass::Other,
         }
     }
