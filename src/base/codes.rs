@@ -265,10 +265,10 @@ codes! {
         "the gateway has no route for this host and path", "404 by istio-envoy without an upstream",
         "check hosts and prefixes of the VirtualService and of the Gateway";
     AlbNoRule, "alb_no_rule", "http", Broken, false,
-        "the load balancer has no rule for this request", "404 by awselb/2.0",
+        "the load balancer has no rule for this request", "404 by awselb/2.0 with an empty body",
         "check the Ingress's rules";
     AlbNoTarget, "alb_no_target", "http", Broken, false,
-        "the load balancer has no target that answers", "502, 503 or 504 by awselb/2.0",
+        "the load balancer has no target that answers", "502, 503 or 504 by awselb/2.0, with its own page",
         "look at the target group's health and the gateway's pods";
     NoHealthyUpstream, "no_healthy_upstream", "http", Broken, false,
         "the gateway has no healthy pod to send to", "503 with `no healthy upstream`",

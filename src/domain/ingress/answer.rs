@@ -28,6 +28,7 @@ pub fn first(reply: &Reply, waited: Duration, nameless: bool) -> Link<String> {
         }
         Origin::AlbNoBackend if waited >= NO_BACKEND => Link::broken(broken(Code::NoTargetGroup)),
         Origin::AlbNoRule if waited >= NO_RULE => Link::broken(broken(Code::AlbNoRule)),
+        Origin::AlbFixed if waited >= NO_RULE => Link::broken(origin.advice().into_iter().fold(broken(Code::HttpUnexpected), Fault::next)),
         Origin::AlbNoTarget if waited >= NO_TARGET => Link::broken(
             broken(Code::AlbNoTarget)
                 .next("a healthy gateway without a Gateway object listens on no port: apply the Gateway (`meshstep mesh`)")
@@ -52,8 +53,10 @@ mod tests {
             (reply(503, "awselb/2.0", "Backend service does not exist"), 15, "no_target_group"),
             (reply(404, "awselb/2.0", ""), 29, "not yet"),
             (reply(404, "awselb/2.0", ""), 30, "alb_no_rule"),
-            (reply(502, "awselb/2.0", ""), 59, "not yet"),
-            (reply(502, "awselb/2.0", ""), 60, "alb_no_target"),
+            (reply(502, "awselb/2.0", "<h1>502 Bad Gateway</h1>"), 59, "not yet"),
+            (reply(502, "awselb/2.0", "<h1>502 Bad Gateway</h1>"), 60, "alb_no_target"),
+            (reply(503, "awselb/2.0", "back at noon"), 29, "not yet"),
+            (reply(503, "awselb/2.0", "back at noon"), 30, "http_unexpected"),
             (reply(200, "nginx", "hello"), 900, "not yet"),
         ] {
             let found = match first(&reply, Duration::from_secs(waited), false) {

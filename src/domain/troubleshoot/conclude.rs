@@ -170,6 +170,11 @@ fn outside(facts: &Facts) -> Conclusion {
                 format!("{inside}, but the load balancer was built without the gateway's Service (a fixed 503)"),
                 ["check the Ingress's backend, then touch the Ingress so that the controller builds it again".to_owned()],
             ),
+            (Origin::AlbFixed, status) => at(
+                Place::Balancer,
+                format!("{inside}, but a rule of the load balancer answers with a fixed response ({status})"),
+                ["look for the annotation `alb.ingress.kubernetes.io/actions.*` on the Ingresses of the load balancer".to_owned()],
+            ),
             (Origin::AlbNoTarget, 504) => at(
                 Place::Node,
                 format!("{inside}, but the load balancer's packets do not reach the nodes (504)"),

@@ -85,6 +85,8 @@ pub enum Origin {
     AlbNoBackend,
     /// The load balancer got no usable answer from its targets: 502, 503, 504.
     AlbNoTarget,
+    /// A response that a rule of the load balancer has ready (`actions.*` of an Ingress), of any status.
+    AlbFixed,
     /// The load balancer's own answer of another kind: WAF, authentication, a malformed request.
     Alb,
     /// Something that is neither Istio nor the load balancer.
@@ -136,7 +138,7 @@ pub fn origin(reply: &Reply) -> Origin {
         return Origin::AlbNoBackend;
     }
     if server.starts_with("awselb/") {
-        return alb(reply.status, location);
+        return alb(reply.status, body, location);
     }
     if reply.reached_service() {
         // The sidecar's words come through the gateway as if they were the service's; a program that prints them looks the same,
@@ -174,10 +176,13 @@ fn upstream_reason(body: &str) -> Option<String> {
     Some(if reason.is_empty() { "connection failure".to_owned() } else { reason.to_owned() })
 }
 
-fn alb(status: u16, location: Option<String>) -> Origin {
+/// Its own errors are pages of HTML; what has another body, or none, was put there, as is the empty 404 where no rule matches.
+fn alb(status: u16, body: &str, location: Option<String>) -> Origin {
+    let own_page = body.contains(&format!("<h1>{status} "));
     match (status, location) {
         (_, Some(location)) => Origin::AlbRedirect { location },
-        (404, None) => Origin::AlbNoRule,
+        (404, None) if body.is_empty() || own_page => Origin::AlbNoRule,
+        _ if !own_page => Origin::AlbFixed,
         (502..=504, None) => Origin::AlbNoTarget,
         _ => Origin::Alb,
     }
@@ -186,7 +191,16 @@ fn alb(status: u16, location: Option<String>) -> Origin {
 impl Origin {
     /// Is it Istio's Envoy, or something behind it, that answered?
     pub fn is_mesh(&self) -> bool {
-        !matches!(self, Origin::AlbRedirect { .. } | Origin::AlbNoRule | Origin::AlbNoBackend | Origin::AlbNoTarget | Origin::Alb | Origin::Other)
+        !matches!(
+            self,
+            Origin::AlbRedirect { .. }
+                | Origin::AlbNoRule
+                | Origin::AlbNoBackend
+                | Origin::AlbNoTarget
+                | Origin::AlbFixed
+                | Origin::Alb
+                | Origin::Other
+        )
     }
 
     /// A 503 of the gateway that a stale certificate can be behind; only evidence beside it can prove that.
@@ -208,6 +222,7 @@ impl Origin {
             | Origin::GatewayPolicy { .. }
             | Origin::Gateway
             | Origin::AlbRedirect { .. }
+            | Origin::AlbFixed
             | Origin::Alb
             | Origin::Other => Code::HttpUnexpected,
         }
@@ -239,6 +254,7 @@ impl Origin {
             Origin::AlbNoRule => "by the load balancer: no rule matches".to_owned(),
             Origin::AlbNoBackend => "by the load balancer: its controller found no Service behind the Ingress".to_owned(),
             Origin::AlbNoTarget => "by the load balancer: no target gives a usable answer".to_owned(),
+            Origin::AlbFixed => "by the load balancer: a rule of it answers with a fixed response".to_owned(),
             Origin::Alb => "by the load balancer itself".to_owned(),
             Origin::Other => "by something that is neither the gateway nor the load balancer".to_owned(),
         }
@@ -257,6 +273,9 @@ impl Origin {
             }
             Origin::GatewayPolicy { .. } => "check the policies that select the gateway",
             Origin::AlbNoBackend => "check that the gateway's Service exists and that the Ingress names it; then touch the Ingress",
+            Origin::AlbFixed => {
+                "look for the annotation `alb.ingress.kubernetes.io/actions.*` with this answer on the Ingresses of the load balancer"
+            }
             Origin::Alb => "look at WAF, authentication rules and the request's size",
             Origin::Other => "check which address the name resolves to, and proxies on the way",
             _ => return None,
@@ -266,7 +285,7 @@ impl Origin {
     /// How long this answer may go on before waiting for another is pointless, seconds. Routes, rules and certificates take a moment to spread.
     pub fn patience_seconds(&self) -> u64 {
         match self {
-            Origin::NoRoute | Origin::NoCluster | Origin::AlbNoRule | Origin::AlbNoBackend => 20,
+            Origin::NoRoute | Origin::NoCluster | Origin::AlbNoRule | Origin::AlbNoBackend | Origin::AlbFixed => 20,
             Origin::Upstream { tls: Some(TlsReason::Plaintext | TlsReason::SanMismatch), .. } => 10,
             _ => u64::MAX,
         }

@@ -19,7 +19,7 @@ fn envoy(status: u16, body: &str) -> Said {
 }
 
 fn elb(status: u16) -> Said {
-    reply(status, "awselb/2.0", false, "<html>")
+    reply(status, "awselb/2.0", false, &if status == 404 { String::new() } else { format!("<center><h1>{status} x</h1></center>") })
 }
 
 fn plain(status: u16) -> Said {
@@ -81,6 +81,7 @@ fn each_pair_of_answers_has_its_place() {
         (Facts { balancer: elb(503), ..f() }, Place::Balancer, "no target"),
         (Facts { balancer: elb(502), ..f() }, Place::Balancer, "no target"),
         (Facts { balancer: elb(504), ..f() }, Place::Node, "do not reach the nodes"),
+        (Facts { balancer: reply(503, "awselb/2.0", false, "back at noon"), ..f() }, Place::Balancer, "a fixed response (503)"),
         (
             Facts { balancer: reply(503, "awselb/2.0", false, "Backend service does not exist"), ..f() },
             Place::Balancer,
