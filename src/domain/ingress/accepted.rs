@@ -10,8 +10,10 @@ use crate::base::codes::Code;
 use crate::base::fault::Fault;
 use crate::base::text;
 use crate::domain::ingress::Link;
-use crate::domain::ingress::events::{self, Event, Meaning};
+use crate::domain::ingress::events::{self, Event, Meaning, Ours};
 
+/// Begins the finalizer of an Ingress that shares its load balancer.
+const GROUP: &str = "group.ingress.k8s.aws/";
 /// How long a controller may take to put its finalizer on an Ingress.
 const SILENCE: Duration = Duration::from_secs(60);
 /// An event older than this may describe what has been corrected since; the controller gets this long to say something newer.
@@ -37,6 +39,9 @@ pub struct Seen {
     pub events: Vec<Event>,
     /// The Services that its rules and its default backend name.
     pub backends: Vec<String>,
+    /// Its annotation `certificate-arn`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub certificates: String,
     /// Looked for once nobody has taken it for a while.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub controller: Option<Controller>,
@@ -61,7 +66,7 @@ impl Seen {
     pub fn of(ingress: &Value) -> Self {
         let text = |pointer: &str| ingress.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
         let list = |pointer: &str| ingress.pointer(pointer).and_then(Value::as_array).cloned().unwrap_or_default();
-        let class = ingress.pointer("/metadata/annotations").and_then(|a| a.get("kubernetes.io/ingress.class")).and_then(Value::as_str);
+        let annotation = |key: &str| ingress.pointer("/metadata/annotations").and_then(|all| all.get(key)?.as_str());
         let hostnames = list("/status/loadBalancer/ingress").iter().filter_map(|i| i.get("hostname")?.as_str().map(str::to_owned)).collect();
         let service = |backend: &Value| backend.pointer("/service/name").and_then(Value::as_str).map(str::to_owned);
         let mut backends: Vec<String> = ingress.pointer("/spec/defaultBackend").and_then(service).into_iter().collect();
@@ -75,12 +80,13 @@ impl Seen {
             name: text("/metadata/name").unwrap_or_default(),
             finalizers: list("/metadata/finalizers").iter().filter_map(|f| f.as_str().map(str::to_owned)).collect(),
             hostnames,
-            class: class.map(str::to_owned).or_else(|| text("/spec/ingressClassName")),
+            class: annotation("kubernetes.io/ingress.class").map(str::to_owned).or_else(|| text("/spec/ingressClassName")),
             class_controller: None,
             applied: applied(ingress),
             deleting: ingress.pointer("/metadata/deletionTimestamp").is_some(),
             events: Vec::new(),
             backends,
+            certificates: annotation("alb.ingress.kubernetes.io/certificate-arn").unwrap_or_default().to_owned(),
             controller: None,
         }
     }
@@ -100,11 +106,14 @@ impl Seen {
         self.class_controller.as_deref().map_or(self.class.as_deref() == Some("alb"), |controller| controller == "ingress.k8s.aws/alb")
     }
 
+    fn meaning(&self, event: &Event) -> Meaning {
+        let in_group = self.finalizers.iter().any(|finalizer| finalizer.starts_with(GROUP));
+        events::meaning(event, Ours { namespace: &self.namespace, name: &self.name, in_group, certificates: &self.certificates })
+    }
+
     fn is_taken(&self) -> bool {
-        let finalizer = self
-            .finalizers
-            .iter()
-            .any(|f| f == "ingress.k8s.aws/resources" || f.starts_with("group.ingress.k8s.aws/") || f.starts_with("eks.amazonaws.com/"));
+        let finalizer =
+            self.finalizers.iter().any(|f| f == "ingress.k8s.aws/resources" || f.starts_with(GROUP) || f.starts_with("eks.amazonaws.com/"));
         let reconciled = events::newest(&self.events, self.applied).is_some_and(|e| e.reason == "SuccessfullyReconciled");
         finalizer || reconciled || !self.hostnames.is_empty()
     }
@@ -118,7 +127,7 @@ impl Seen {
     /// What the controller said last of the Ingress as it is now, and how long ago.
     fn last_words(&self, now: Timestamp) -> Option<(String, Duration)> {
         let event = events::newest(&self.events, self.applied)?;
-        let known = events::meaning(event, &self.namespace, &self.name) != Meaning::Ignored;
+        let known = self.meaning(event) != Meaning::Ignored;
         let age = event.last.and_then(|last| Duration::try_from(now.duration_since(last)).ok()).unwrap_or_default();
         known.then(|| (events::words(event), age))
     }
@@ -170,11 +179,9 @@ pub fn hostname(seen: &Seen, now: Timestamp, waited: Duration) -> Link<String> {
             Link::Holds(..) => Link::NotYet("the Ingress has no hostname yet".to_owned()),
         };
     }
-    let last = events::newest(&seen.events, seen.applied).map(|e| (events::meaning(e, &seen.namespace, &seen.name), e));
+    let last = events::newest(&seen.events, seen.applied).map(|e| (seen.meaning(e), e));
     match (last, seen.hostname()) {
-        (Some((Meaning::OfAnother(other), event)), _) => {
-            Link::NotYet(format!("the Ingress {other} of the same group blocks it: {}", events::words(event)))
-        }
+        (Some((Meaning::OfAnother(other), event)), _) => Link::NotYet(format!("{other} of the same group blocks it: {}", events::words(event))),
         (Some((Meaning::Transient, event)), _) => Link::NotYet(format!("the controller tries again: {}", events::words(event))),
         (_, None) => Link::NotYet("the Ingress has no hostname yet".to_owned()),
         (Some((Meaning::Reconciled, _)), Some(hostname)) => Link::holds(hostname.to_owned()),
@@ -195,7 +202,7 @@ pub fn hostname(seen: &Seen, now: Timestamp, waited: Duration) -> Link<String> {
 /// A permanent refusal in the controller's newest event; an old one gets a moment to be replaced.
 fn refused(seen: &Seen, now: Timestamp, waited: Duration) -> Option<Link<String>> {
     let event = events::newest(&seen.events, seen.applied)?;
-    let Meaning::Permanent(advice) = events::meaning(event, &seen.namespace, &seen.name) else { return None };
+    let Meaning::Permanent(advice) = seen.meaning(event) else { return None };
     let age = event.last.and_then(|last| Duration::try_from(now.duration_since(last)).ok()).unwrap_or_default();
     let words = events::words(event);
     if age > STALE && waited < STALE_GRACE {
@@ -399,11 +406,22 @@ mod tests {
     }
 
     #[test]
+    fn anothers_certificate_is_told_and_waited_for() {
+        let unknown = "Failed deploy model due to x, CertificateNotFound: Certificate 'arn:aws:acm:b' not found";
+        let of_group =
+            Seen { certificates: "arn:aws:acm:a".into(), ..seen(Some("group.ingress.k8s.aws/shop"), Some(("FailedDeployModel", unknown, 1001))) };
+        let found = says(&hostname(&of_group, at(1002), Duration::from_secs(1)));
+        assert!(found.starts_with("not yet another Ingress of the same group blocks it: Failed deploy model"), "{found}");
+        let ours = Seen { certificates: "arn:aws:acm:b".into(), ..of_group };
+        assert!(says(&hostname(&ours, at(1002), Duration::from_secs(1))).starts_with("alb_refused"));
+    }
+
+    #[test]
     fn an_ingress_object_is_read() {
         let ingress = json!({
             "metadata": {
                 "name": "gw-ingress", "namespace": "istio-system", "creationTimestamp": "2026-11-23T05:00:00Z",
-                "annotations": {"kubernetes.io/ingress.class": "alb"}, "finalizers": ["ingress.k8s.aws/resources"],
+                "annotations": {"kubernetes.io/ingress.class": "alb", "alb.ingress.kubernetes.io/certificate-arn": "arn:a"}, "finalizers": ["ingress.k8s.aws/resources"],
                 "managedFields": [
                     {"manager": "helm", "time": "2026-11-23T05:10:00Z", "fieldsV1": {"f:spec": {}}},
                     {"manager": "controller", "time": "2026-11-23T06:00:00Z", "fieldsV1": {"f:metadata": {"f:finalizers": {}}}},
@@ -419,5 +437,6 @@ mod tests {
             (seen.class.as_deref(), seen.hostname(), seen.backends.join(" ")),
             (Some("alb"), Some("x.elb"), "istio-ingressgateway".to_owned())
         );
+        assert_eq!(seen.certificates, "arn:a");
     }
 }

@@ -22,9 +22,20 @@ pub enum Meaning {
     Transient,
     /// The controller is content: necessary, not sufficient.
     Reconciled,
-    /// About another Ingress of the group, which blocks ours too.
+    /// About another Ingress of the group, which blocks ours too: `the Ingress NAMESPACE/NAME`.
     OfAnother(String),
     Ignored,
+}
+
+/// The Ingress that an event is on.
+#[derive(Clone, Copy, Debug)]
+pub struct Ours<'a> {
+    pub namespace: &'a str,
+    pub name: &'a str,
+    /// It shares its load balancer.
+    pub in_group: bool,
+    /// The certificates that it names, as its annotation has them.
+    pub certificates: &'a str,
 }
 
 /// Causes that pass: throttling, time-outs, AWS's own errors, lost connections and credentials, conflicts of writers.
@@ -105,12 +116,12 @@ const ADVICE: [(&str, &str); 16] = [
 const GENERAL: &str =
     "read the controller's words and correct the Ingress or the account; then touch the Ingress, for the controller retries with long pauses";
 
-/// Says what an event on the Ingress `namespace/name` means.
-pub fn meaning(event: &Event, namespace: &str, name: &str) -> Meaning {
+/// Says what an event on the Ingress means.
+pub fn meaning(event: &Event, ours: Ours<'_>) -> Meaning {
     if !event.warning {
         return if event.reason == "SuccessfullyReconciled" { Meaning::Reconciled } else { Meaning::Ignored };
     }
-    if let Some(other) = other_ingress(&event.message, namespace, name) {
+    if let Some(other) = other_ingress(&event.message, ours).or_else(|| others_certificate(&event.message, ours)) {
         return Meaning::OfAnother(other);
     }
     let words = event.message.to_lowercase();
@@ -129,11 +140,19 @@ pub fn meaning(event: &Event, namespace: &str, name: &str) -> Meaning {
 }
 
 /// The Ingress of the group that a message is about, if it is not ours: `… due to ingress: ns/name: …`.
-fn other_ingress(message: &str, namespace: &str, name: &str) -> Option<String> {
+fn other_ingress(message: &str, Ours { namespace, name, .. }: Ours<'_>) -> Option<String> {
     let from = message.find("ingress: ")? + "ingress: ".len();
     let about = message[from..].split(": ").next()?;
     let is_name = about.split_once('/').is_some_and(|(ns, n)| !ns.is_empty() && !n.is_empty() && !about.contains(' '));
-    (is_name && about != format!("{namespace}/{name}")).then(|| about.to_owned())
+    (is_name && about != format!("{namespace}/{name}")).then(|| format!("the Ingress {about}"))
+}
+
+/// What AWS refuses for a group is told to all its members, without a name: `CertificateNotFound: Certificate 'ARN' not found`.
+fn others_certificate(message: &str, Ours { in_group, certificates, .. }: Ours<'_>) -> Option<String> {
+    let (_, refused) = message.split_once("CertificateNotFound").filter(|_| in_group)?;
+    let from = refused.find("arn:")?;
+    let arn = refused[from..].split(|c: char| c.is_whitespace() || matches!(c, '\'' | '"' | ',')).next()?;
+    (!certificates.split(',').any(|own| own.trim() == arn)).then(|| "another Ingress".to_owned())
 }
 
 /// The newest event that counts: not older than what was last applied (clocks of API server and controller may differ by 2 s).
@@ -156,6 +175,8 @@ pub fn words(event: &Event) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const OURS: Ours<'_> = Ours { namespace: "istio-system", name: "gw-ingress", in_group: false, certificates: "" };
 
     fn warning(reason: &str, message: &str) -> Event {
         Event { warning: true, reason: reason.into(), message: message.into(), last: None }
@@ -266,7 +287,7 @@ mod tests {
             ("FailedAddFinalizer", "Failed add finalizer due to conflict", false),
             ("FailedUpdateStatus", "Failed update status due to the object has been modified", false),
         ] {
-            let found = meaning(&warning(reason, message), "istio-system", "gw-ingress");
+            let found = meaning(&warning(reason, message), OURS);
             assert_eq!(matches!(found, Meaning::Permanent(_)), permanent, "{message}: {found:?}");
             assert!(permanent || found == Meaning::Transient, "{message}: {found:?}");
         }
@@ -274,7 +295,7 @@ mod tests {
 
     #[test]
     fn advice_fits_the_cause() {
-        let advice = |message: &str| meaning(&warning("FailedBuildModel", message), "istio-system", "gw-ingress");
+        let advice = |message: &str| meaning(&warning("FailedBuildModel", message), OURS);
         let Meaning::Permanent(text) = advice(
             "Failed build model due to ingress: istio-system/gw-ingress: failed to resolve healthCheckPort: unable to find port nosuch on service",
         ) else {
@@ -295,7 +316,23 @@ mod tests {
     #[test]
     fn another_teams_fault_is_not_ours() {
         let event = warning("FailedBuildModel", "Failed build model due to ingress: team-b/web: unable to find port 1 on service team-b/web");
-        assert_eq!(meaning(&event, "istio-system", "gw-ingress"), Meaning::OfAnother("team-b/web".into()));
+        assert_eq!(meaning(&event, OURS), Meaning::OfAnother("the Ingress team-b/web".into()));
+    }
+
+    #[test]
+    fn a_certificate_that_we_do_not_name_is_anothers_of_the_group() {
+        let event = warning("FailedDeployModel", "Failed deploy model due to x, CertificateNotFound: Certificate 'arn:aws:acm:b' not found");
+        for (in_group, certificates, is_ours) in [
+            (true, "arn:aws:acm:a", false),
+            (true, "", false),
+            (true, "arn:aws:acm:a, arn:aws:acm:b", true),
+            // Alone on its load balancer it is its own, also where it was discovered.
+            (false, "", true),
+        ] {
+            let found = meaning(&event, Ours { in_group, certificates, ..OURS });
+            assert_eq!(matches!(found, Meaning::Permanent(_)), is_ours, "{certificates} {found:?}");
+            assert!(is_ours || found == Meaning::OfAnother("another Ingress".into()), "{found:?}");
+        }
     }
 
     #[test]
