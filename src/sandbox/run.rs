@@ -116,7 +116,7 @@ pub async fn start_with_tool(world_yaml: &str, dir: &Path, program: &Path) -> Re
     let shown = Shown { authority: authority.pem().to_owned(), names: names.iter().map(|name| (*name).to_owned()).collect(), days };
     // nobody set it before
     let _ = sim.shown.set(shown);
-    let (ports, listeners) = gateway::serve(&sim, TlsAcceptor::from(Arc::new(tls)))?;
+    let (ports, listeners) = gateway::serve(&sim, &TlsAcceptor::from(Arc::new(tls)))?;
     tasks.extend(listeners);
     let tls = authority.server(&outside::HOSTS, &["http/1.1"])?;
     let (proxy, task) = outside::serve(TlsAcceptor::from(Arc::new(tls)), &world.istio.version).await?;
@@ -131,8 +131,8 @@ pub async fn start_with_tool(world_yaml: &str, dir: &Path, program: &Path) -> Re
     let kubeconfig = write("kubeconfig", &server.kubeconfig(&world.cluster.name, &admin_token))?;
     let ca = write("public-ca.pem", authority.pem())?;
     let tools = tool::write(dir, program)?;
-    let connect = format!(":80:127.0.0.1:{},:443:127.0.0.1:{}", ports.http, ports.https);
-    let mut environment = environment(&world, &kubeconfig, aws_address, dns_address, &connect, &ca, &tools);
+    let connect: Vec<String> = ports.iter().map(|(port, local)| format!(":{port}:127.0.0.1:{local}")).collect();
+    let mut environment = environment(&world, &kubeconfig, aws_address, dns_address, &connect.join(","), &ca, &tools);
     environment.extend(ways_out(proxy, &ca, dir));
     Ok(Sandbox { environment, tools, tasks, server: Some(server), sim })
 }

@@ -16,8 +16,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::base::codes::Code;
 use crate::base::fault::{Fault, Result};
-use crate::clients::http::{Http, Request, Scheme};
+use crate::clients::http::{Http, Request};
 use crate::domain::ingress::accepted::Seen;
+use crate::domain::ingress::listeners::{self, Listener};
 use crate::domain::routes::PublicHost;
 use crate::domain::verify::availability::{Limit, Probe, Tally};
 use crate::domain::verify::{Expect, Reply, Verdict, judge};
@@ -64,7 +65,7 @@ struct Probes {
 #[derive(Clone)]
 struct Host {
     public: PublicHost,
-    scheme: Scheme,
+    listener: Listener,
     probes: Arc<Mutex<Vec<Probe>>>,
 }
 
@@ -101,15 +102,15 @@ impl Probes {
         }
         let cacert = shared.options.cacert.clone();
         let (http, balancer, hosts) = timeout(FIRST, async {
-            let balancer = balancer(shared).await?;
+            let (balancer, listeners) = balancer(shared).await?;
             let answering = public.into_iter().map(|public| {
-                let (http, balancer, cacert) = (shared.http.clone(), balancer.clone(), cacert.clone());
+                let (http, balancer, listeners, cacert) = (shared.http.clone(), &balancer, &listeners, &cacert);
                 async move {
                     // As the load balancer listens: what answers rightly now is what must go on answering.
-                    for scheme in [Scheme::Https, Scheme::Http] {
-                        let request = request(&public, scheme, &balancer, cacert.as_deref());
+                    for listener in listeners.iter().rev().copied() {
+                        let request = request(&public, listener, balancer, cacert.as_deref());
                         if probe(&http, &request).await.is_ok() {
-                            return Some(Host { public, scheme, probes: Arc::default() });
+                            return Some(Host { public, listener, probes: Arc::default() });
                         }
                     }
                     None
@@ -131,7 +132,7 @@ impl Probes {
                 ticks.tick().await;
                 let at = began.elapsed();
                 for host in &probed {
-                    let (http, host, request) = (http.clone(), host.clone(), request(&host.public, host.scheme, &balancer, cacert.as_deref()));
+                    let (http, host, request) = (http.clone(), host.clone(), request(&host.public, host.listener, &balancer, cacert.as_deref()));
                     // A slow answer must not hold the next second's probe up.
                     drop(tokio::spawn(async move {
                         let failure = probe(&http, &request).await.err();
@@ -178,15 +179,18 @@ fn told(case: &crate::engine::record::Case, tally: &Tally, limit: Limit) -> Resu
     }
 }
 
-async fn balancer(shared: &Shared) -> Option<String> {
+/// Its name and its listeners.
+async fn balancer(shared: &Shared) -> Option<(String, Vec<Listener>)> {
     let params = shared.pipeline.ingress.as_ref()?;
     let cluster = shared.cluster().await.ok()?;
     let object = cluster.get::<IngressObject>(&params.namespace, &params.name).await.ok()??;
-    Seen::of(&serde_json::to_value(&object).ok()?).hostname().map(str::to_owned)
+    let seen = Seen::of(&serde_json::to_value(&object).ok()?);
+    Some((seen.hostname()?.to_owned(), listeners::or_usual(listeners::to_ask(&seen.listeners, &[]))))
 }
 
-fn request(host: &PublicHost, scheme: Scheme, balancer: &str, cacert: Option<&std::path::Path>) -> Request {
-    let mut request = Request::get(scheme, &host.host, host.prefixes.first().map_or("/", String::as_str));
+fn request(host: &PublicHost, listener: Listener, balancer: &str, cacert: Option<&std::path::Path>) -> Request {
+    let mut request = Request::get(listener.scheme, &host.host, host.prefixes.first().map_or("/", String::as_str));
+    request.port = listener.port;
     request.via = Some(balancer.to_owned());
     request.timeout = PROBE;
     request.cacert = cacert.map(std::path::Path::to_path_buf);

@@ -25,6 +25,7 @@ use crate::clients::kube::{Cluster, Nudge};
 use crate::domain::ingress::accepted::{Controller, Seen};
 use crate::domain::ingress::binding::{Around, Binding};
 use crate::domain::ingress::events::Event;
+use crate::domain::ingress::listeners::{self, Listener};
 use crate::domain::ingress::look::{Look, Told};
 use crate::domain::ingress::targets::{self, Target};
 use crate::domain::ingress::{Link, accepted, answer, balancer, binding};
@@ -165,10 +166,10 @@ impl Chain<'_> {
             Account::Known(aws) => self.case(4, |case| self.healthy(case, aws, &groups)).await.ok_or(4_usize)?,
         }
         self.case(5, |case| self.dns(case, &hostname)).await.ok_or(5_usize)?;
-        let schemes = schemes(&account, balancer.as_ref()).await;
+        let listeners = self.listeners(&account, balancer.as_ref()).await;
         let scheme = balancer.as_ref().map(|balancer| balancer.scheme.as_str());
         // It is the last link: nothing needs what it finds.
-        self.case(6, |case| self.first_answer(case, &hostname, scheme, &schemes)).await;
+        self.case(6, |case| self.first_answer(case, &hostname, scheme, &listeners)).await;
         Ok(())
     }
 
@@ -351,7 +352,7 @@ impl Chain<'_> {
     }
 
     /// Asks through the load balancer, over HTTP first, until Envoy answers.
-    async fn first_answer(&self, case: Case, hostname: &str, scheme: Option<&str>, schemes: &[verify::Scheme]) -> Result<Done<()>> {
+    async fn first_answer(&self, case: Case, hostname: &str, scheme: Option<&str>, listeners: &[Listener]) -> Result<Done<()>> {
         let (start, case, pace) = (Instant::now(), &case, &Pace::default());
         let filters = &self.ctx.shared.filters;
         let chosen = |h: &PublicHost| filters.service(&h.service) && filters.namespace(&h.namespace) && filters.host(&h.host);
@@ -366,8 +367,8 @@ impl Chain<'_> {
                 || pace.sleep(),
                 || async move {
                     let (mut reason, mut tried) = (String::new(), Tried::NoRoute);
-                    for &scheme in schemes {
-                        match verify::once(&self.ctx.shared, scheme, host, "/", hostname).await {
+                    for &listener in listeners {
+                        match verify::once(&self.ctx.shared, listener, host, "/", hostname).await {
                             Ok(reply) => {
                                 tried = Tried::Heard;
                                 let waited = whole_ms(start);
@@ -447,6 +448,16 @@ impl Chain<'_> {
         found.into_iter().map(read).max_by_key(most).unwrap_or(Controller::Missing)
     }
 
+    /// The listeners to ask: as the Ingress and AWS tell, else the usual ones.
+    async fn listeners(&self, account: &Account, balancer: Option<&LoadBalancer>) -> Vec<Listener> {
+        let named = self.seen().await.map(|seen| seen.listeners).unwrap_or_default();
+        let there = match (account, balancer) {
+            (Account::Known(aws), Some(balancer)) => aws.listeners(&balancer.arn).await.map(|all| verify::in_aws(&all)).unwrap_or_default(),
+            _ => Vec::new(),
+        };
+        listeners::or_usual(listeners::to_ask(&named, &there))
+    }
+
     async fn bindings(&self) -> Result<(Vec<Binding>, Vec<Event>)> {
         let namespace = &self.params.namespace;
         let mut objects = self.cluster.list_objects("elbv2.k8s.aws/v1beta1", "TargetGroupBinding", namespace, "").await?;
@@ -473,19 +484,6 @@ pub(super) async fn account(shared: &Shared) -> Result<Account> {
         Err(fault) if plain => Ok(Account::Unknown(format!("AWS is not asked: {fault}"))),
         Err(fault) => Err(fault),
     }
-}
-
-/// The schemes to ask with: as the load balancer listens, else both.
-async fn schemes(account: &Account, balancer: Option<&LoadBalancer>) -> Vec<verify::Scheme> {
-    if let (Account::Known(aws), Some(balancer)) = (account, balancer)
-        && let Ok(listeners) = aws.listeners(&balancer.arn).await
-    {
-        let found = verify::schemes_of(&listeners);
-        if !found.is_empty() {
-            return found;
-        }
-    }
-    vec![verify::Scheme::Http, verify::Scheme::Https]
 }
 
 fn target(t: crate::clients::aws::Target) -> Target {

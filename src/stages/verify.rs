@@ -23,7 +23,7 @@ use self::ask::{Asker, Heard, Talk};
 pub use self::check::{Check, Scheme};
 pub use self::items::{Item, public_hosts};
 use self::way::Way;
-pub(super) use self::way::{once, schemes_of};
+pub(super) use self::way::{in_aws, once};
 use crate::base::codes::Code;
 use crate::base::fault::{Fault, Result};
 use crate::domain::certificates::{Cause, Judgement};
@@ -146,8 +146,8 @@ async fn from_cluster(ctx: &Ctx<Shared>, params: &Verify, way: Way) -> Result<()
 }
 
 async fn ask_with(ctx: &Ctx<Shared>, params: &Verify, asker: Asker, way: Way) -> Result<()> {
-    let schemes = way.schemes(&asker).await;
-    let items = ctx.shared.options.shard.unwrap_or_default().of(items::all(ctx, params, &schemes).await?);
+    let listeners = way.listeners(&asker).await;
+    let items = ctx.shared.options.shard.unwrap_or_default().of(items::all(ctx, params, &listeners).await?);
     if items.is_empty() {
         ctx.record.case("hosts").skip("no host to check (filtered, or none is public)");
         return Ok(());

@@ -11,6 +11,7 @@ use crate::base::fault::Fault;
 use crate::base::text;
 use crate::domain::ingress::Link;
 use crate::domain::ingress::events::{self, Event, Meaning, Ours};
+use crate::domain::ingress::listeners::{self, Listener};
 
 /// Begins the finalizer of an Ingress that shares its load balancer.
 const GROUP: &str = "group.ingress.k8s.aws/";
@@ -39,6 +40,9 @@ pub struct Seen {
     pub events: Vec<Event>,
     /// The Services that its rules and its default backend name.
     pub backends: Vec<String>,
+    /// Those that it names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listeners: Vec<Listener>,
     /// Its annotation `certificate-arn`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub certificates: String,
@@ -86,6 +90,7 @@ impl Seen {
             deleting: ingress.pointer("/metadata/deletionTimestamp").is_some(),
             events: Vec::new(),
             backends,
+            listeners: annotation("alb.ingress.kubernetes.io/listen-ports").map(listeners::named).unwrap_or_default(),
             certificates: annotation("alb.ingress.kubernetes.io/certificate-arn").unwrap_or_default().to_owned(),
             controller: None,
         }

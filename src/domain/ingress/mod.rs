@@ -5,6 +5,7 @@ pub mod answer;
 pub mod balancer;
 pub mod binding;
 pub mod events;
+pub mod listeners;
 pub mod look;
 pub mod targets;
 

@@ -20,6 +20,9 @@ pub struct Asked {
     /// The Service's port, where it was asked by its own name in the cluster: no gateway is between.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
+    /// The listener's port, where it is not the scheme's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listener: Option<u16>,
     /// The address that was asked, where there are several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
@@ -78,7 +81,7 @@ impl Asked {
     /// `GET app1.public.domain/`
     pub fn title(&self) -> String {
         let at = self.address.as_ref().map(|address| format!(" at {address}")).unwrap_or_default();
-        title(self.scheme, &self.host, self.port, &self.path) + &at
+        title(self.scheme, &self.host, self.port.or(self.listener), &self.path) + &at
     }
 
     /// The whole verdict: the answer against the expectation, then what else is wanted.

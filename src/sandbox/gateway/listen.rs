@@ -1,4 +1,4 @@
-//! The load balancer's two loopback ports: they refuse connections until a listener of an active load balancer is behind them.
+//! The load balancer's loopback ports: they refuse connections until a listener of an active load balancer is behind them.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -22,25 +22,22 @@ use crate::sandbox::sim::Sim;
 /// How often the ports look whether a load balancer came or went.
 const LOOK: Duration = Duration::from_millis(30);
 
-/// Where the load balancer's ports are on this machine.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ports {
-    pub http: u16,
-    pub https: u16,
-}
+/// The ports that a load balancer can listen on here, and whether they speak TLS.
+const PORTS: [(u16, bool); 4] = [(80, false), (443, true), (8080, false), (8443, true)];
 
-/// Reserves both ports and serves them as load balancers come and go.
+/// Reserves the ports and serves them as load balancers come and go. Tells where each is on this machine.
 ///
 /// # Errors
 /// When no loopback port can be had.
-pub(crate) fn serve(sim: &Arc<Sim>, tls: TlsAcceptor) -> Result<(Ports, Vec<tokio::task::AbortHandle>), String> {
-    let (http, http_port) = reserve(0)?;
-    let (https, https_port) = reserve(0)?;
-    let tasks = vec![
-        tokio::spawn(follow(Arc::clone(sim), 80, http_port, http, None)).abort_handle(),
-        tokio::spawn(follow(Arc::clone(sim), 443, https_port, https, Some(tls))).abort_handle(),
-    ];
-    Ok((Ports { http: http_port, https: https_port }, tasks))
+pub(crate) fn serve(sim: &Arc<Sim>, tls: &TlsAcceptor) -> Result<(Vec<(u16, u16)>, Vec<tokio::task::AbortHandle>), String> {
+    let (mut places, mut tasks) = (Vec::new(), Vec::new());
+    for (port, secure) in PORTS {
+        let (socket, local) = reserve(0)?;
+        let tls = secure.then(|| tls.clone());
+        tasks.push(tokio::spawn(follow(Arc::clone(sim), port, local, socket, tls)).abort_handle());
+        places.push((port, local));
+    }
+    Ok((places, tasks))
 }
 
 /// A bound socket that does not listen: connections to it are refused, and nobody else gets the port.

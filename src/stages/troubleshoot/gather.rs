@@ -10,6 +10,7 @@ use crate::clients::http::NetError;
 use crate::clients::kube::Cluster;
 use crate::domain::certificates::{Cause, gather, judge};
 use crate::domain::ingress::accepted::Seen;
+use crate::domain::ingress::listeners::{self, Listener};
 use crate::domain::mesh::ready::{GATEWAY, SYSTEM};
 use crate::domain::probe::Request;
 use crate::domain::routes::PublicHost;
@@ -21,13 +22,12 @@ use crate::domain::verify::reach::{Tried, unreached_name};
 use crate::engine::Ctx;
 use crate::engine::record::Case;
 use crate::stages::probe::Asking;
-use crate::stages::verify::Scheme;
 use crate::stages::{Shared, probe, verify};
 
 /// What all hosts share: the gateway, the policies and the load balancer.
 pub(super) struct Around {
-    /// The load balancer's name, or why there is none.
-    balancer: Result<String, String>,
+    /// The load balancer's name and listeners, or why there is none.
+    balancer: Result<(String, Vec<Listener>), String>,
     /// Where the gateway's ports are on a node, or why they cannot be asked.
     door: Result<Door, String>,
     gateways: Vec<Pod>,
@@ -115,21 +115,29 @@ impl Around {
         requests
     }
 
-    /// As `verify` asks; HTTPS where HTTP is not listened for.
+    /// As `verify` asks; at the next listener where one refuses.
     async fn through_balancer(&self, shared: &Shared, host: &PublicHost) -> Said {
-        let name = match &self.balancer {
-            Ok(name) => name,
+        let (name, listeners) = match &self.balancer {
+            Ok(found) => found,
             Err(why) => return Said::Unasked(why.clone()),
         };
         let Ok(addresses) = shared.http.resolve(name).await else { return Said::Unresolved };
         let none =
             |error: NetError| unreached_name(None, name, &addresses, Tried::of(Some(&error))).map_or_else(|| without_answer(&error), Said::Unreached);
-        let ask = |scheme| verify::once(shared, scheme, &host.host, path(host), name);
-        match ask(Scheme::Http).await {
-            Err(NetError::Refused { .. }) => ask(Scheme::Https).await.map_or_else(none, Said::Answer),
-            Err(error) => none(error),
-            Ok(reply) => Said::Answer(reply),
+        let mut said = Said::Refused;
+        for listener in listeners {
+            match verify::once(shared, *listener, &host.host, path(host), name).await {
+                Ok(reply) => return Said::Answer(reply),
+                Err(error) => {
+                    let refused = matches!(error, NetError::Refused { .. });
+                    said = none(error);
+                    if !refused {
+                        break;
+                    }
+                }
+            }
         }
+        said
     }
 
     /// Gateway pod to service pod: Envoy's own counters, and whether the certificates fit. Only asked when the gateway fails.
@@ -170,14 +178,15 @@ fn counted(clusters: &str, name: &str) -> Option<Connections> {
     (sum.pods > 0).then_some(sum)
 }
 
-async fn balancer(shared: &Shared, cluster: &Cluster) -> Result<Result<String, String>> {
+async fn balancer(shared: &Shared, cluster: &Cluster) -> Result<Result<(String, Vec<Listener>), String>> {
     let Some(params) = &shared.pipeline.ingress else { return Ok(Err("the file has no ingress: section".to_owned())) };
     let named = format!("the Ingress {} in {}", params.name, params.namespace);
     let Some(object) = cluster.get::<IngressObject>(&params.namespace, &params.name).await? else {
         return Ok(Err(format!("{named} does not exist")));
     };
     let seen = Seen::of(&serde_json::to_value(&object).unwrap_or_default());
-    Ok(seen.hostname().map(str::to_owned).ok_or_else(|| format!("{named} has no hostname")))
+    let listeners = listeners::or_usual(listeners::to_ask(&seen.listeners, &[]));
+    Ok(seen.hostname().map(|name| (name.to_owned(), listeners)).ok_or_else(|| format!("{named} has no hostname")))
 }
 
 fn door(name: &str, service: Option<&Service>, nodes: &[Node], gateways: &[Pod]) -> Result<Door, String> {

@@ -1,7 +1,7 @@
 //! Asks one question again and again until the answer is right, waiting is pointless, or the time is up.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -18,6 +18,7 @@ use crate::base::fault::{Class, Fault, Result};
 use crate::base::text;
 use crate::base::wait::{self, Patience, Poll};
 use crate::clients::http::{Http, NetError, Scheme};
+use crate::domain::ingress::listeners::Listener;
 use crate::domain::verify::judged::{self, Answer, Asked, Told};
 use crate::domain::verify::reach::{Tried, unreached, unreached_name};
 use crate::domain::verify::{Expect, Origin, Reply, Verdict, curl, retry};
@@ -60,6 +61,8 @@ pub struct Question {
     pub path: String,
     /// The Service's own port: it is asked by its name in the cluster, and not through the load balancer.
     pub port: Option<u16>,
+    /// The listener's port, where it is not the scheme's own.
+    pub listener: Option<u16>,
     pub expect: Expect,
 }
 
@@ -219,7 +222,12 @@ struct Wrong {
 impl Question {
     /// `GET app1.public.domain/`, with the scheme when it is HTTPS.
     pub fn title(&self) -> String {
-        judged::title(self.scheme, &self.host, self.port, &self.path)
+        judged::title(self.scheme, &self.host, self.port.or(self.listener), &self.path)
+    }
+
+    /// The port of its URL.
+    pub fn url_port(&self) -> u16 {
+        self.port.or(self.listener).unwrap_or(self.scheme.default_port())
     }
 }
 
@@ -234,7 +242,7 @@ impl Asker {
 
     /// The command by which a person asks the same.
     pub fn curl(&self, question: &Question) -> String {
-        let port = question.port.unwrap_or(question.scheme.default_port());
+        let port = question.url_port();
         let via = match &self.through {
             _ if question.port.is_some() => None,
             Through::Balancer { name, .. } => Some((name.as_str(), port)),
@@ -249,9 +257,10 @@ impl Asker {
         curl::command(curl::Asked { https, host: &question.host, port, path: &question.path, via, cacert: cacert.as_deref() })
     }
 
-    /// Does anything listen for this scheme at the load balancer?
-    pub async fn listens(&self, scheme: Scheme, name: &str) -> bool {
-        let question = Question { scheme, host: name.to_owned(), path: "/".to_owned(), port: None, expect: Expect::default() };
+    /// Does anything listen there at the load balancer?
+    pub async fn listens(&self, at: Listener, name: &str) -> bool {
+        let (scheme, listener) = (at.scheme, at.shown_port());
+        let question = Question { scheme, host: name.to_owned(), path: "/".to_owned(), port: None, listener, expect: Expect::default() };
         let Ok(targets) = self.vantage.targets(&question, &self.through).await else { return false };
         let answers = join_all(targets.iter().map(|target| self.vantage.once(&question, &self.through, *target))).await;
         answers.iter().any(|answer| match answer {
@@ -354,7 +363,15 @@ impl Asker {
                         let fault = Fault::new(Code::HttpUnexpected, format!("got {} to a place that cannot be asked: {location}", reply.status));
                         return (Judged { asked: heard, ..wrong(fault, &Origin::Gateway, reply) }, Tried::Heard);
                     };
-                    target = if next.host.eq_ignore_ascii_case(&question.host) { self.again(target, next.scheme) } else { Target::Own };
+                    target = if !next.host.eq_ignore_ascii_case(&question.host) {
+                        Target::Own
+                    } else if let Some(target) = again(&self.through, target, &question, &next) {
+                        target
+                    } else {
+                        let fault = not_there(reply.status, &location, &next);
+                        let judged = Judged { asked: heard, reply: Some(reply), ..wrong_with(fault, Duration::ZERO) };
+                        return (judged, Tried::Heard);
+                    };
                     seen.push(location);
                     question = next;
                 }
@@ -363,17 +380,24 @@ impl Asker {
         let fault = Fault::new(Code::HttpUnexpected, format!("redirected {HOPS} times: {}", seen.join(" → ")));
         (Judged { asked: heard, ..wrong_with(fault, Duration::from_secs(20)) }, Tried::Heard)
     }
+}
 
-    /// The same target for another scheme: the load balancer has a listener for each.
-    fn again(&self, target: Target, scheme: Scheme) -> Target {
-        match (target, &self.through) {
-            (Target::At(mut address), Through::Balancer { .. }) => {
-                address.set_port(scheme.default_port());
-                Target::At(address)
-            }
-            _ => target,
-        }
+/// Where a redirect of the same host is asked: at the same address, on its own port. `None`: the address has a forwarded port, which leads to
+/// no other.
+fn again(through: &Through, target: Target, question: &Question, next: &Question) -> Option<Target> {
+    let Target::At(address) = target else { return Some(target) };
+    match through {
+        Through::Address(..) if next.url_port() == question.url_port() => Some(target),
+        Through::Address(_, port) if *port != question.url_port() => None,
+        _ => Some(Target::At(SocketAddr::new(address.ip(), next.url_port()))),
     }
+}
+
+fn not_there(status: u16, location: &str, next: &Question) -> Fault {
+    let message = format!("got {status}, which sends to {location}: the address that was given has another port");
+    Fault::new(Code::HttpUnexpected, message)
+        .next(format!("ask that in its own right, with the address of its port: `--scheme {} --address HOST:PORT`", next.scheme.as_str()))
+        .next(format!("or state that the redirect is the right answer: `--status {status}`"))
 }
 
 /// A question with its answer, as it is judged.
@@ -384,6 +408,7 @@ fn asked(question: &Question, target: Target, answer: Answer) -> Asked {
         host: question.host.clone(),
         path: question.path.clone(),
         port: question.port,
+        listener: question.listener,
         address: target.ip().map(|ip| ip.to_string()),
         expect: question.expect.clone(),
         answer,
@@ -392,7 +417,7 @@ fn asked(question: &Question, target: Target, answer: Answer) -> Asked {
 
 /// The question that a redirect asks.
 fn next_hop(question: &Question, location: &str) -> Option<Question> {
-    let base = Url::parse(&format!("{}://{}{}", question.scheme.as_str(), question.host, question.path)).ok()?;
+    let base = Url::parse(&format!("{}://{}:{}{}", question.scheme.as_str(), question.host, question.url_port(), question.path)).ok()?;
     let url = base.join(location).ok()?;
     let scheme = match url.scheme() {
         "http" => Scheme::Http,
@@ -400,8 +425,9 @@ fn next_hop(question: &Question, location: &str) -> Option<Question> {
         _ => return None,
     };
     let path = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
-    let next = Question { scheme, host: url.host_str()?.to_owned(), path, port: None, expect: question.expect.clone() };
-    let same = next.scheme == question.scheme && next.host == question.host && next.path == question.path;
+    // A URL does not have its scheme's own port.
+    let next = Question { scheme, host: url.host_str()?.to_owned(), path, port: None, listener: url.port(), expect: question.expect.clone() };
+    let same = next.title() == question.title();
     (!same).then_some(next)
 }
 
@@ -468,17 +494,48 @@ mod tests {
     use super::*;
 
     fn question(host: &str, path: &str) -> Question {
-        Question { scheme: Scheme::Http, host: host.into(), path: path.into(), port: None, expect: Expect::default() }
+        Question { scheme: Scheme::Http, host: host.into(), path: path.into(), port: None, listener: None, expect: Expect::default() }
     }
 
     #[test]
     fn a_redirect_is_another_question() {
         let next = |location: &str| next_hop(&question("h.example", "/a?b=1"), location).map(|q| q.title());
         assert_eq!(next("https://h.example:443/a?b=1").as_deref(), Some("GET https://h.example/a?b=1"));
+        assert_eq!(next("https://h.example:8443/a?b=1").as_deref(), Some("GET https://h.example:8443/a?b=1"));
+        assert_eq!(next("http://h.example:8080/a?b=1").as_deref(), Some("GET h.example:8080/a?b=1"));
         assert_eq!(next("/login").as_deref(), Some("GET h.example/login"));
         assert_eq!(next("https://other.example/").as_deref(), Some("GET https://other.example/"));
         assert_eq!(next("http://h.example/a?b=1"), None);
         assert_eq!(next("ftp://h.example/"), None);
+        let on_8080 = Question { listener: Some(8080), ..question("h.example", "/a") };
+        let next = |location: &str| next_hop(&on_8080, location).map(|q| q.title());
+        assert_eq!(next("/login").as_deref(), Some("GET h.example:8080/login"));
+        assert_eq!(next("http://h.example/a").as_deref(), Some("GET h.example/a"));
+        assert_eq!(next("http://h.example:8080/a"), None);
+    }
+
+    #[test]
+    fn a_redirect_is_asked_at_the_port_that_it_names() {
+        let balancer = Through::Balancer { name: "k8s.elb".into(), scheme: None };
+        let given = |port| Through::Address("192.0.2.1".into(), port);
+        let at = |port| Target::At(SocketAddr::from(([192, 0, 2, 1], port)));
+        for (through, from, location, expected) in [
+            (&balancer, at(80), "https://h.example:443/", Some(at(443))),
+            (&balancer, at(80), "https://h.example:8443/", Some(at(8443))),
+            (&balancer, at(80), "/login", Some(at(80))),
+            (&balancer, Target::Balancer, "https://h.example:8443/", Some(Target::Balancer)),
+            (&Through::Own, Target::Own, "https://h.example/", Some(Target::Own)),
+            // An address with the URL's own port is the load balancer's; another port is forwarded, and leads nowhere else.
+            (&given(80), at(80), "https://h.example/", Some(at(443))),
+            (&given(8080), at(8080), "/login", Some(at(8080))),
+            (&given(8080), at(8080), "http://h.example/login", Some(at(8080))),
+            (&given(8080), at(8080), "https://h.example/", None),
+            (&given(8080), at(8080), "http://h.example:8080/", None),
+        ] {
+            let question = question("h.example", "/");
+            let next = next_hop(&question, location).expect("another question");
+            assert_eq!(again(through, from, &question, &next), expected, "{through:?} {location}");
+        }
     }
 
     #[test]

@@ -51,7 +51,7 @@ impl Direct {
             asking.spawn(async move {
                 let next = || hosts.lock().unwrap_or_else(PoisonError::into_inner).next();
                 while let Some(host) = next() {
-                    let question = Question { scheme: scheme.into(), host, path: path.clone(), port: None, expect: expect.clone() };
+                    let question = Question { scheme: scheme.into(), host, path: path.clone(), port: None, listener: None, expect: expect.clone() };
                     ask(&asker, &question, record.case(question.title()), timeout).await;
                 }
             });

@@ -1,12 +1,13 @@
 //! What is to be asked: the hosts of the values file, and the checks of the pipeline file.
 
 use super::ask::Question;
-use super::{AskedFrom, Scheme, Verify, strict};
+use super::{AskedFrom, Verify, strict};
 use crate::base::codes::Code;
 use crate::base::fault::{Fault, Result};
 use crate::base::names::is_cluster_host;
 use crate::base::place::Place;
-use crate::clients::http;
+use crate::clients::http::Scheme;
+use crate::domain::ingress::listeners::Listener;
 use crate::domain::routes::{self, Listed, PublicHost};
 use crate::domain::verify::{Expect, inside};
 use crate::engine::Ctx;
@@ -40,9 +41,9 @@ fn listed(shared: &Shared) -> Result<Vec<Listed>> {
     routes::list(&text, &path.display().to_string(), params.list_key.as_deref())
 }
 
-/// Each public host with each prefix, as each scheme is listened for, and the checks in place of those they name. From inside, the names
+/// Each public host with each prefix, at each listener, and the checks in place of those they name. From inside, the names
 /// that only the cluster knows as well: at the Service itself, on its own port.
-pub(super) async fn all(ctx: &Ctx<Shared>, params: &Verify, schemes: &[Scheme]) -> Result<Vec<Item>> {
+pub(super) async fn all(ctx: &Ctx<Shared>, params: &Verify, listeners: &[Listener]) -> Result<Vec<Item>> {
     let shared = &ctx.shared;
     if params.hosts.is_some() && shared.pipeline.routes.is_none() {
         let fault = Fault::new(Code::FileInvalid, "`verify.hosts: from-routes` needs a `routes:` section that names the values file");
@@ -53,9 +54,9 @@ pub(super) async fn all(ctx: &Ctx<Shared>, params: &Verify, schemes: &[Scheme]) 
     if params.from == AskedFrom::Cluster {
         hosts.extend(routes::cluster_hosts(&entries));
     }
-    let mut items = checks(shared, params, &hosts, schemes);
+    let mut items = checks(shared, params, &hosts, listeners);
     if params.hosts.is_some() {
-        listed_items(ctx, &hosts, schemes, &mut items);
+        listed_items(ctx, &hosts, listeners, &mut items);
     }
     if params.from == AskedFrom::Agent {
         return Ok(items);
@@ -66,7 +67,7 @@ pub(super) async fn all(ctx: &Ctx<Shared>, params: &Verify, schemes: &[Scheme]) 
     strict::without(ctx, items).await
 }
 
-fn checks(shared: &Shared, params: &Verify, hosts: &[PublicHost], schemes: &[Scheme]) -> Vec<Item> {
+fn checks(shared: &Shared, params: &Verify, hosts: &[PublicHost], listeners: &[Listener]) -> Vec<Item> {
     let filters = &shared.filters;
     let mut items = Vec::new();
     for (index, check) in params.checks.iter().enumerate() {
@@ -77,9 +78,8 @@ fn checks(shared: &Shared, params: &Verify, hosts: &[PublicHost], schemes: &[Sch
         }
         let place = shared.place(&format!("/verify/checks/{index}")).cloned();
         let own = (params.from == AskedFrom::Cluster && is_cluster_host(&check.host)).then(|| owner.map_or(80, |owner| owner.port));
-        let usual = if own.is_some() { &[Scheme::Http] } else { schemes };
-        for &scheme in check.scheme.as_ref().map_or(usual, std::slice::from_ref) {
-            let question = question(scheme, &check.host, &check.path, own, check.expect());
+        for listener in at(listeners, own, check.scheme.map(Scheme::from)) {
+            let question = question(listener, &check.host, &check.path, own, check.expect());
             let service = owner.map(|h| (h.service.clone(), h.namespace.clone()));
             items.push(Item { question, service, place: place.clone(), unseen: Vec::new() });
         }
@@ -87,7 +87,7 @@ fn checks(shared: &Shared, params: &Verify, hosts: &[PublicHost], schemes: &[Sch
     items
 }
 
-fn listed_items(ctx: &Ctx<Shared>, hosts: &[PublicHost], schemes: &[Scheme], items: &mut Vec<Item>) {
+fn listed_items(ctx: &Ctx<Shared>, hosts: &[PublicHost], listeners: &[Listener], items: &mut Vec<Item>) {
     let filters = &ctx.shared.filters;
     for host in hosts.iter().filter(|h| filters.service(&h.service) && filters.namespace(&h.namespace) && filters.host(&h.host)) {
         if let Some(why) = no_name(host) {
@@ -96,8 +96,8 @@ fn listed_items(ctx: &Ctx<Shared>, hosts: &[PublicHost], schemes: &[Scheme], ite
         }
         let own = is_cluster_host(&host.host).then_some(host.port);
         for prefix in &host.prefixes {
-            for &scheme in if own.is_some() { &[Scheme::Http] } else { schemes } {
-                let question = question(scheme, &host.host, prefix, own, Expect::default());
+            for listener in at(listeners, own, None) {
+                let question = question(listener, &host.host, prefix, own, Expect::default());
                 if !items.iter().any(|known| known.question.title() == question.title()) {
                     let service = Some((host.service.clone(), host.namespace.clone()));
                     items.push(Item { question, service, place: Some(host.place.clone()), unseen: Vec::new() });
@@ -107,8 +107,15 @@ fn listed_items(ctx: &Ctx<Shared>, hosts: &[PublicHost], schemes: &[Scheme], ite
     }
 }
 
-fn question(scheme: Scheme, host: &str, path: &str, port: Option<u16>, expect: Expect) -> Question {
-    Question { scheme: http::Scheme::from(scheme), host: host.to_owned(), path: path.to_owned(), port, expect }
+/// Where a host is asked: at each listener, or at those of one scheme (the usual one if there is none). A Service has no listeners.
+fn at(listeners: &[Listener], own: Option<u16>, scheme: Option<Scheme>) -> Vec<Listener> {
+    let scheme = scheme.or(own.map(|_| Scheme::Http));
+    let found: Vec<Listener> = listeners.iter().filter(|l| own.is_none() && scheme.is_none_or(|scheme| scheme == l.scheme)).copied().collect();
+    if found.is_empty() { scheme.map(Listener::usual).into_iter().collect() } else { found }
+}
+
+fn question(listener: Listener, host: &str, path: &str, port: Option<u16>, expect: Expect) -> Question {
+    Question { scheme: listener.scheme, host: host.to_owned(), path: path.to_owned(), port, listener: listener.shown_port(), expect }
 }
 
 /// Why a host of the routes cannot be asked by its name.
@@ -131,6 +138,17 @@ fn covers(pattern: &str, host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_is_asked_at_each_listener_or_at_those_of_one_scheme() {
+        let on = |scheme, port| Listener { scheme, port };
+        let all = [on(Scheme::Http, 8080), on(Scheme::Https, 443), on(Scheme::Https, 8443)];
+        assert_eq!(at(&all, None, None), all);
+        assert_eq!(at(&all, None, Some(Scheme::Https)), all[1..]);
+        assert_eq!(at(&all[1..], None, Some(Scheme::Http)), [on(Scheme::Http, 80)]);
+        assert_eq!(at(&all, Some(8000), None), [on(Scheme::Http, 80)]);
+        assert_eq!(at(&all, Some(8000), Some(Scheme::Https)), [on(Scheme::Https, 443)]);
+    }
 
     #[test]
     fn a_wildcard_covers_names_below_it() {

@@ -51,7 +51,7 @@ impl Vantage {
     /// # Errors
     /// When the name does not resolve.
     pub async fn targets(&self, question: &Question, through: &Through) -> Result<Vec<Target>, NetError> {
-        let port = question.scheme.default_port();
+        let port = question.url_port();
         let (name, port) = match (self, through) {
             _ if question.port.is_some() => return Ok(vec![Target::Own]),
             (_, Through::Own) => return Ok(vec![Target::Own]),
@@ -77,7 +77,7 @@ impl Vantage {
             Vantage::Agent { http, cacert, permits } => {
                 let _permit = permits.acquire().await;
                 let mut request = Request::get(question.scheme, &question.host, &question.path);
-                request.port = question.port.unwrap_or(request.port);
+                request.port = question.url_port();
                 request.connect = if let Target::At(address) = target { Some(address) } else { None };
                 request.via = balancer;
                 request.timeout = REQUEST;
@@ -103,7 +103,7 @@ fn heard(answer: Answer) -> judged::Answer {
 
 /// The question as a pod's curl asks it.
 fn request(question: &Question, via: Option<String>, trusts: bool) -> probe::Request {
-    let port = question.port.map(|port| format!(":{port}")).unwrap_or_default();
+    let port = question.port.or(question.listener).map(|port| format!(":{port}")).unwrap_or_default();
     let url = format!("{}://{}{port}{}", question.scheme.as_str(), question.host, question.path);
     let within = u32::try_from(REQUEST.as_secs()).unwrap_or(u32::MAX);
     probe::Request { url, via, within, cacert: trusts && question.scheme.as_str() == "https", ..probe::Request::default() }
@@ -117,9 +117,12 @@ mod tests {
 
     #[test]
     fn a_pod_asks_by_the_hosts_own_name() {
-        let question = |scheme, port| Question { scheme, host: "h.example".into(), path: "/a?b=1".into(), port, expect: Expect::default() };
+        let question =
+            |scheme, port| Question { scheme, host: "h.example".into(), path: "/a?b=1".into(), port, listener: None, expect: Expect::default() };
         let asked = request(&question(Scheme::Https, None), Some("k8s.elb".into()), true);
         assert_eq!((asked.url.as_str(), asked.via.as_deref(), asked.cacert), ("https://h.example/a?b=1", Some("k8s.elb"), true));
+        let at_listener = Question { listener: Some(8443), ..question(Scheme::Https, None) };
+        assert_eq!(request(&at_listener, Some("k8s.elb".into()), true).url, "https://h.example:8443/a?b=1");
         let asked = request(&question(Scheme::Http, Some(8000)), None, true);
         assert_eq!((asked.url.as_str(), asked.via, asked.cacert), ("http://h.example:8000/a?b=1", None, false));
     }

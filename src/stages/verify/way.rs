@@ -1,76 +1,66 @@
-//! The way to the hosts: the load balancer of the file's Ingress, and the schemes that it listens for.
+//! The way to the hosts: the load balancer of the file's Ingress, and its listeners.
 
 use futures::future::join_all;
 use k8s_openapi::api::networking::v1::Ingress as IngressObject;
 
-use super::Scheme;
 use super::ask::{Asker, Through};
 use crate::base::codes::Code;
 use crate::base::fault::{Fault, Result};
-use crate::clients::aws::Listener;
-use crate::clients::http::{NetError, Request};
+use crate::clients::aws;
+use crate::clients::http::{NetError, Request, Scheme};
 use crate::domain::ingress::accepted::Seen;
+use crate::domain::ingress::listeners::{self, Listener};
 use crate::domain::verify::Reply;
 use crate::stages::{Shared, ingress};
 
 /// What is known of it before anything is asked.
 pub(super) struct Way {
     pub through: Through,
-    /// Empty: AWS does not tell.
-    schemes: Vec<Scheme>,
+    /// Empty: neither the Ingress nor AWS tells.
+    listeners: Vec<Listener>,
 }
 
 pub(super) async fn find(shared: &Shared) -> Result<Way> {
-    let Some(params) = &shared.pipeline.ingress else { return Ok(Way { through: Through::Own, schemes: vec![Scheme::Http] }) };
+    let Some(params) = &shared.pipeline.ingress else {
+        return Ok(Way { through: Through::Own, listeners: vec![Listener::usual(Scheme::Http)] });
+    };
     let cluster = shared.cluster().await?;
     let found = cluster.get::<IngressObject>(&params.namespace, &params.name).await?;
     let missing = |what: &str| Fault::new(Code::NeedsEarlier, format!("the Ingress {} in {} {what}", params.name, params.namespace));
     let object = found.ok_or_else(|| missing("does not exist").next("run the releases stage first: `meshstep releases`"))?;
     let seen = Seen::of(&serde_json::to_value(&object).unwrap_or_default());
     let name = seen.hostname().ok_or_else(|| missing("has no hostname yet").next("wait for it with `meshstep ingress`"))?.to_owned();
-    let (mut schemes, mut scheme) = (Vec::new(), None);
+    let (mut there, mut scheme) = (Vec::new(), None);
     if let ingress::Account::Known(aws) = ingress::account(shared).await?
         && let Some(balancer) = aws.load_balancer(&name).await?
     {
-        schemes = schemes_of(&aws.listeners(&balancer.arn).await?);
+        there = in_aws(&aws.listeners(&balancer.arn).await?);
         scheme = Some(balancer.scheme);
     }
-    Ok(Way { through: Through::Balancer { name, scheme }, schemes })
+    Ok(Way { through: Through::Balancer { name, scheme }, listeners: listeners::to_ask(&seen.listeners, &there) })
 }
 
 impl Way {
-    /// The schemes to ask with: as AWS tells, else those whose port takes a connection; HTTP if none does, so that the checks say what happens.
-    pub(super) async fn schemes(self, asker: &Asker) -> Vec<Scheme> {
-        let (Through::Balancer { name, .. }, true) = (&self.through, self.schemes.is_empty()) else { return self.schemes };
-        let probes = [Scheme::Http, Scheme::Https].map(|scheme| async move { asker.listens(scheme.into(), name).await.then_some(scheme) });
-        let found: Vec<Scheme> = join_all(probes).await.into_iter().flatten().collect();
-        if found.is_empty() { vec![Scheme::Http] } else { found }
+    /// The listeners to ask: as the Ingress and AWS tell, else the usual ones that take a connection; HTTP if none does, so that the checks
+    /// say what happens.
+    pub(super) async fn listeners(self, asker: &Asker) -> Vec<Listener> {
+        let (Through::Balancer { name, .. }, true) = (&self.through, self.listeners.is_empty()) else { return self.listeners };
+        let probes = listeners::USUAL.map(|listener| async move { asker.listens(listener, name).await.then_some(listener) });
+        let found: Vec<Listener> = join_all(probes).await.into_iter().flatten().collect();
+        if found.is_empty() { vec![Listener::usual(Scheme::Http)] } else { found }
     }
 }
 
-/// HTTP and HTTPS as the listeners on their usual ports are.
-pub(in crate::stages) fn schemes_of(listeners: &[Listener]) -> Vec<Scheme> {
-    let on = |protocol: &str, port: i32| listeners.iter().any(|l| l.protocol.eq_ignore_ascii_case(protocol) && l.port == port);
-    [(Scheme::Http, on("HTTP", 80)), (Scheme::Https, on("HTTPS", 443))].into_iter().filter(|(_, on)| *on).map(|(scheme, _)| scheme).collect()
+/// The listeners as AWS tells them.
+pub(in crate::stages) fn in_aws(all: &[aws::Listener]) -> Vec<Listener> {
+    all.iter().filter_map(|l| Listener::of(&l.protocol, l.port.into())).collect()
 }
 
 /// One plain request through the load balancer.
-pub(in crate::stages) async fn once(shared: &Shared, scheme: Scheme, host: &str, path: &str, balancer: &str) -> Result<Reply, NetError> {
-    let mut request = Request::get(scheme.into(), host, path);
+pub(in crate::stages) async fn once(shared: &Shared, listener: Listener, host: &str, path: &str, balancer: &str) -> Result<Reply, NetError> {
+    let mut request = Request::get(listener.scheme, host, path);
+    request.port = listener.port;
     request.via = Some(balancer.to_owned());
     request.cacert.clone_from(&shared.options.cacert);
     shared.http.send(&request).await.map(Reply::from)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn schemes_follow_the_listeners() {
-        let listener = |protocol: &str, port| Listener { protocol: protocol.into(), port, ..Listener::default() };
-        assert_eq!(schemes_of(&[listener("HTTPS", 443), listener("HTTP", 80)]), [Scheme::Http, Scheme::Https]);
-        assert_eq!(schemes_of(&[listener("HTTPS", 443)]), [Scheme::Https]);
-        assert_eq!(schemes_of(&[listener("HTTP", 8080)]), []);
-    }
 }
