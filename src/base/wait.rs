@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::future::Future;
+use std::pin::pin;
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
@@ -10,6 +12,9 @@ use crate::base::fault::Fault;
 
 /// What the first look may take, however short the wait is meant to be.
 const FIRST_LOOK: Duration = Duration::from_secs(5);
+
+/// What any other look may take when the time is up.
+const LEAST_LOOK: Duration = Duration::from_millis(10);
 
 /// What a predicate found.
 #[derive(Debug)]
@@ -29,6 +34,37 @@ pub struct Patience {
 impl Patience {
     pub fn new(limit: Duration, every: Duration) -> Self {
         Self { limit, every }
+    }
+}
+
+/// The time that one wait's looks stood in a queue behind others', in which nothing could be seen.
+#[derive(Debug, Default)]
+pub struct Queue(Mutex<(Duration, Option<Instant>)>);
+
+impl Queue {
+    /// Stands there until its turn comes.
+    pub async fn stand<T>(&self, turn: impl Future<Output = T>) -> T {
+        self.state().1 = Some(Instant::now());
+        let turn = turn.await;
+        let mut state = self.state();
+        if let Some(since) = state.1.take() {
+            state.0 += since.elapsed();
+        }
+        turn
+    }
+
+    /// For how long so far.
+    pub fn stood(&self) -> Duration {
+        let (before, since) = *self.state();
+        before + since.map(|since| since.elapsed()).unwrap_or_default()
+    }
+
+    fn stands(&self) -> bool {
+        self.state().1.is_some()
+    }
+
+    fn state(&self) -> MutexGuard<'_, (Duration, Option<Instant>)> {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
@@ -64,20 +100,43 @@ impl WaitError {
 
 /// Waits until `look` says ready or fails. `look` runs at once, then at every `wake` or after `patience.every`, whichever is first;
 /// a look that hangs is cut off at the deadline, the first one not before [`FIRST_LOOK`], so that even the shortest wait has seen something. `tell` hears each reason that differs from the one before.
-pub async fn until<T, L, LF, W, WF>(patience: Patience, mut tell: impl FnMut(&str), mut wake: W, mut look: L) -> Result<T, WaitError>
+pub async fn until<T, L, LF, W, WF>(patience: Patience, tell: impl FnMut(&str), wake: W, look: L) -> Result<T, WaitError>
 where
     L: FnMut() -> LF,
     LF: Future<Output = Result<Poll<T>, Fault>>,
     W: FnMut() -> WF,
     WF: Future<Output = ()>,
 {
-    let start = Instant::now();
-    let deadline = start + patience.limit;
+    until_but(&Queue::default(), patience, tell, wake, look).await
+}
+
+/// The same, for looks that stand in a queue: the deadline moves by what they stood there.
+pub async fn until_but<T, L, LF, W, WF>(
+    queue: &Queue,
+    patience: Patience,
+    mut tell: impl FnMut(&str),
+    mut wake: W,
+    mut look: L,
+) -> Result<T, WaitError>
+where
+    L: FnMut() -> LF,
+    LF: Future<Output = Result<Poll<T>, Fault>>,
+    W: FnMut() -> WF,
+    WF: Future<Output = ()>,
+{
+    let (start, queued_before) = (Instant::now(), queue.stood());
+    let left = |limit| (start + limit + queue.stood().saturating_sub(queued_before)).saturating_duration_since(Instant::now());
     let mut last_reason = "nothing was seen yet".to_owned();
-    let mut at_least = FIRST_LOOK;
+    let mut limit = patience.limit.max(FIRST_LOOK);
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        match timeout(left.max(at_least), look()).await {
+        let mut looking = pin!(look());
+        let looked = loop {
+            match timeout(left(limit).max(LEAST_LOOK), &mut looking).await {
+                Err(_) if queue.stands() || !left(limit).is_zero() => {}
+                ended => break ended,
+            }
+        };
+        match looked {
             Ok(Ok(Poll::Ready(value))) => return Ok(value),
             Ok(Err(fault)) => return Err(WaitError::Failed(Box::new(fault))),
             Ok(Ok(Poll::NotYet(reason))) if reason != last_reason => {
@@ -86,8 +145,8 @@ where
             }
             Ok(Ok(Poll::NotYet(_))) | Err(_) => {}
         }
-        at_least = Duration::from_millis(1);
-        let left = deadline.saturating_duration_since(Instant::now());
+        limit = patience.limit;
+        let left = left(limit);
         if left.is_zero() {
             return Err(WaitError::TimedOut(TimedOut { after: start.elapsed(), last_reason }));
         }
@@ -148,6 +207,20 @@ mod tests {
         };
         let error = until(patience, |_| {}, never, look).await.expect_err("timeout");
         assert!(matches!(error, WaitError::TimedOut(timed_out) if timed_out.last_reason == "held by build-1"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_stood_in_a_queue_does_not_count() {
+        let (start, queue) = (Instant::now(), Queue::default());
+        let look = || async {
+            queue.stand(tokio::time::sleep(Duration::from_secs(30))).await;
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            Ok(Poll::<()>::NotYet(String::new()))
+        };
+        let error = until_but(&queue, PATIENCE, |_| {}, never, look).await.expect_err("timeout");
+        assert!(matches!(error, WaitError::TimedOut(_)), "{error:?}");
+        // 2 s each, and 1 s between: 10 s are three looks and a half.
+        assert_eq!((start.elapsed().as_secs(), queue.stood().as_secs()), (130, 120));
     }
 
     #[tokio::test(start_paused = true)]

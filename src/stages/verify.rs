@@ -12,7 +12,7 @@ mod way;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::join_all;
@@ -187,13 +187,13 @@ async fn one(asker: &Asker, cure: &Cure<'_>, item: &Item, params: &Verify, case:
 
 /// Listens; where a stale certificate may be behind the answer, has it looked into until it is proven or the time is up.
 async fn judged(talk: &Talk<'_>, cure: &Cure<'_>, ticket: Ticket, item: &Item, params: &Verify, case: &Case) -> Result<Done> {
-    let (mut start, limit) = (Instant::now(), params.timeout.0);
+    let (mut start, limit) = (talk.asked_for(), params.timeout.0);
     let mut ticket = Some(ticket);
     let mut explained = None;
     // What was done to the gateway before the workload's turn.
     let mut so_far = String::new();
     loop {
-        let left = limit.saturating_sub(start.elapsed());
+        let left = limit.saturating_sub(talk.asked_for().saturating_sub(start));
         let heard = talk.listen(left, item.service.is_some() && !left.is_zero()).await;
         let (reply, fault) = match heard {
             Ok(Heard::Right { note }) if so_far.is_empty() => return Ok(Done::unchanged((), note)),
@@ -213,8 +213,8 @@ async fn judged(talk: &Talk<'_>, cure: &Cure<'_>, ticket: Ticket, item: &Item, p
                 if again {
                     return Err(explain(fault, explained));
                 }
-                if limit.saturating_sub(start.elapsed()) < LOOK_AGAIN {
-                    let last = talk.listen(limit.saturating_sub(start.elapsed()), false).await;
+                if limit.saturating_sub(talk.asked_for().saturating_sub(start)) < LOOK_AGAIN {
+                    let last = talk.listen(limit.saturating_sub(talk.asked_for().saturating_sub(start)), false).await;
                     return match last {
                         Ok(Heard::Right { note }) => Ok(Done::unchanged((), note)),
                         Ok(Heard::Unasked { reason }) => Ok(Done::Skipped(reason)),
@@ -241,7 +241,7 @@ async fn judged(talk: &Talk<'_>, cure: &Cure<'_>, ticket: Ticket, item: &Item, p
                     Ok(Heard::Right { note }) => Ok(cured(&so_far, &item.question.title(), &note)),
                     // The gateway has the current root now; a workload that has not is next.
                     Ok(Heard::Candidate { .. }) if gateway => {
-                        start = Instant::now();
+                        start = talk.asked_for();
                         continue;
                     }
                     Ok(Heard::Unasked { reason }) => Err(Fault::new(Code::ProbeFailed, format!("restarted, and not asked again: {reason}"))),

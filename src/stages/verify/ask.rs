@@ -16,7 +16,7 @@ use super::vantage::{Target, Vantage};
 use crate::base::codes::Code;
 use crate::base::fault::{Class, Fault, Result};
 use crate::base::text;
-use crate::base::wait::{self, Patience, Poll};
+use crate::base::wait::{self, Patience, Poll, Queue};
 use crate::clients::http::{Http, NetError, Scheme};
 use crate::domain::ingress::listeners::Listener;
 use crate::domain::verify::judged::{self, Answer, Asked, Told};
@@ -24,7 +24,7 @@ use crate::domain::verify::reach::{Tried, unreached, unreached_name};
 use crate::domain::verify::{Expect, Origin, Reply, Verdict, curl, retry};
 use crate::engine::record::Case;
 
-/// How many requests are under way at once.
+/// How many questions are asked at once, each at all addresses.
 pub const AT_ONCE: usize = 16;
 /// A wrong answer within this time is the usual settling after a change, no flakiness.
 const GRACE: Duration = Duration::from_secs(15);
@@ -88,13 +88,19 @@ pub struct Talk<'a> {
     question: &'a Question,
     case: &'a Case,
     start: Instant,
+    queue: Queue,
     history: Mutex<History>,
 }
 
 impl<'a> Talk<'a> {
     pub fn new(asker: &'a Asker, question: &'a Question, case: &'a Case) -> Self {
         case.property("curl", asker.curl(question));
-        Self { asker, question, case, start: Instant::now(), history: Mutex::default() }
+        Self { asker, question, case, start: Instant::now(), queue: Queue::default(), history: Mutex::default() }
+    }
+
+    /// How long it has been asked, without the time in which others were.
+    pub fn asked_for(&self) -> Duration {
+        self.start.elapsed().saturating_sub(self.queue.stood())
     }
 
     fn history(&self) -> MutexGuard<'_, History> {
@@ -106,14 +112,17 @@ impl<'a> Talk<'a> {
     /// # Errors
     /// The last wrong answer's fault, when the time is up or waiting is pointless.
     pub async fn listen(&self, limit: Duration, stop_at_candidate: bool) -> Result<Heard> {
-        let from = Instant::now();
+        let from = self.asked_for();
         self.history().same = 0;
         let wake = || {
             let pause = retry::pause(self.history().attempts, retry::jitter());
             tokio::time::sleep(pause)
         };
         let look = || async {
+            let turn = self.queue.stand(self.asker.vantage.turn()).await;
             let judged = self.asker.attempt(self.question).await;
+            drop(turn);
+            let asked_for = self.asked_for().saturating_sub(from);
             self.record(&judged.asked);
             let mut history = self.history();
             history.attempts += 1;
@@ -128,20 +137,20 @@ impl<'a> Talk<'a> {
             history.note(self.start.elapsed(), &wrong.fault);
             history.last = Some(wrong.fault.clone());
             history.unasked.clone_from(&wrong.unasked);
-            if self.start.elapsed() > GRACE && history.attempts > 1 {
+            if self.asked_for() > GRACE && history.attempts > 1 {
                 self.case.attempt(wrong.fault.clone());
             }
             if wrong.candidate && stop_at_candidate && history.same >= CANDIDATE_AFTER {
                 return Ok(Poll::Ready(Heard::Candidate { reply: judged.reply.unwrap_or_default(), fault: wrong.fault }));
             }
             match wrong.unasked {
-                Some(reason) if from.elapsed() >= wrong.patience => Ok(Poll::Ready(Heard::Unasked { reason })),
-                None if from.elapsed() >= wrong.patience => Err(wrong.fault),
+                Some(reason) if asked_for >= wrong.patience => Ok(Poll::Ready(Heard::Unasked { reason })),
+                None if asked_for >= wrong.patience => Err(wrong.fault),
                 _ => Ok(Poll::NotYet(wrong.fault.message)),
             }
         };
         let patience = Patience::new(limit, Duration::from_secs(6));
-        wait::until(patience, |reason| self.case.progress(reason), wake, look).await.or_else(|error| {
+        wait::until_but(&self.queue, patience, |reason| self.case.progress(reason), wake, look).await.or_else(|error| {
             let (last, unasked) = {
                 let history = self.history();
                 (history.last.clone(), history.unasked.clone())

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::ask::{AT_ONCE, Question, Through};
 use super::inside::{Inside, Unheard};
@@ -21,7 +21,7 @@ const REQUEST: Duration = Duration::from_secs(10);
 /// Cheap to clone.
 #[derive(Clone)]
 pub enum Vantage {
-    Agent { http: Http, cacert: Option<PathBuf>, permits: Arc<Semaphore> },
+    Agent { http: Http, cacert: Option<PathBuf>, turns: Arc<Semaphore> },
     Cluster(Inside),
 }
 
@@ -43,7 +43,13 @@ impl Target {
 
 impl Vantage {
     pub fn agent(http: Http, cacert: Option<PathBuf>) -> Self {
-        Vantage::Agent { http, cacert, permits: Arc::new(Semaphore::new(AT_ONCE)) }
+        Vantage::Agent { http, cacert, turns: Arc::new(Semaphore::new(AT_ONCE)) }
+    }
+
+    /// A turn to ask at all addresses; the pods inside have a queue of their own.
+    pub async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        let Vantage::Agent { turns, .. } = self else { return None };
+        turns.acquire().await.ok()
     }
 
     /// All targets of a question.
@@ -74,8 +80,7 @@ impl Vantage {
             _ => None,
         };
         match self {
-            Vantage::Agent { http, cacert, permits } => {
-                let _permit = permits.acquire().await;
+            Vantage::Agent { http, cacert, .. } => {
                 let mut request = Request::get(question.scheme, &question.host, &question.path);
                 request.port = question.url_port();
                 request.connect = if let Target::At(address) = target { Some(address) } else { None };
