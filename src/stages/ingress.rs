@@ -10,11 +10,12 @@ use async_trait::async_trait;
 use futures::future::{Either, select};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Event as CoreEvent, Service};
+use k8s_openapi::api::core::v1::{Event as CoreEvent, Node, Service};
 use k8s_openapi::api::networking::v1::{Ingress as IngressObject, IngressClass};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::sync::OnceCell;
 
 use crate::base::codes::Code;
 use crate::base::fault::{Fault, Result};
@@ -163,7 +164,10 @@ impl Chain<'_> {
         let groups = self.case(3, |case| async move { self.bound(&case, watches).await }).await.ok_or(3_usize)?;
         match &account {
             Account::Unknown(reason) => self.ctx.record.case(LINKS[4]).service(&self.params.name).skip(reason),
-            Account::Known(aws) => self.case(4, |case| self.healthy(case, aws, &groups)).await.ok_or(4_usize)?,
+            Account::Known(aws) => {
+                let zones = balancer.iter().flat_map(|balancer| &balancer.zones).map(|zone| zone.name.clone()).collect();
+                self.case(4, |case| self.healthy(case, aws, &groups, zones)).await.ok_or(4_usize)?;
+            }
         }
         self.case(5, |case| self.dns(case, &hostname)).await.ok_or(5_usize)?;
         let listeners = self.listeners(&account, balancer.as_ref()).await;
@@ -299,7 +303,8 @@ impl Chain<'_> {
         Ok(Done::unchanged(groups.clone(), format!("{} for {service}", text::count(groups.len().max(1), "target group"))))
     }
 
-    async fn healthy(&self, case: Case, aws: &Aws, groups: &[String]) -> Result<Done<()>> {
+    async fn healthy(&self, case: Case, aws: &Aws, groups: &[String], zones: Vec<String>) -> Result<Done<()>> {
+        let instances = OnceCell::new();
         let (min, case, pace) = (self.params.min_healthy as usize, &case, &Pace::default());
         let stuck_since = Mutex::new(None::<Instant>);
         let (n, all) = self
@@ -315,13 +320,17 @@ impl Chain<'_> {
                             Err(reason) => return Ok(Poll::NotYet(reason)),
                         }
                     }
+                    // AWS tells the zone of an address, and not of an instance.
+                    for target in targets.iter_mut().filter(|target| target.zone.is_none()) {
+                        target.zone = instances.get_or_init(|| self.instances()).await.get(&target.id).cloned();
+                    }
                     let stuck_for = {
                         let mut since = stuck_since.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
                         *since = targets::stuck(&targets, min).then(|| since.unwrap_or_else(Instant::now));
                         since.map(whole_ms).unwrap_or_default()
                     };
-                    let (all, link) = (targets.len(), targets::healthy(&targets, min, stuck_for));
-                    self.record(case, Look::Healthy { targets, min, stuck_ms: in_ms(stuck_for) });
+                    let (all, link) = (targets.len(), targets::healthy(&targets, &zones, min, stuck_for));
+                    self.record(case, Look::Healthy { targets, zones: zones.clone(), min, stuck_ms: in_ms(stuck_for) });
                     Ok(match poll(case, link)? {
                         Poll::Ready(n) => Poll::Ready((n, all)),
                         Poll::NotYet(reason) => Poll::NotYet(reason),
@@ -456,6 +465,16 @@ impl Chain<'_> {
             _ => Vec::new(),
         };
         listeners::or_usual(listeners::to_ask(&named, &there))
+    }
+
+    /// The nodes' zones by instance; empty where nodes may not be read.
+    async fn instances(&self) -> BTreeMap<String, String> {
+        let nodes = self.cluster.list::<Node>("", "").await.unwrap_or_default();
+        let zone = |node: &Node| {
+            let zone = node.metadata.labels.as_ref().and_then(|labels| labels.get("topology.kubernetes.io/zone"));
+            targets::instance(node.spec.as_ref()?.provider_id.as_deref()?, zone.map(String::as_str))
+        };
+        nodes.iter().filter_map(zone).collect()
     }
 
     async fn bindings(&self) -> Result<(Vec<Binding>, Vec<Event>)> {

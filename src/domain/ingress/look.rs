@@ -37,6 +37,9 @@ pub enum Look {
     },
     Healthy {
         targets: Vec<Target>,
+        /// The load balancer's.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        zones: Vec<String>,
         min: usize,
         stuck_ms: u64,
     },
@@ -96,7 +99,7 @@ impl Look {
             Look::Hostname { seen, now, waited_ms } => told(accepted::hostname(seen, *now, ms(*waited_ms)), |name| name),
             Look::Active { seen, hostname, waited_ms } => told(balancer::active(seen.as_ref(), hostname, ms(*waited_ms)), |()| "active".to_owned()),
             Look::Bound { bindings, around, waited_ms } => told(binding::bound(bindings, around, ms(*waited_ms)), |arns| arns.join(" ")),
-            Look::Healthy { targets, min, stuck_ms } => told(targets::healthy(targets, *min, ms(*stuck_ms)), |n| n.to_string()),
+            Look::Healthy { targets, zones, min, stuck_ms } => told(targets::healthy(targets, zones, *min, ms(*stuck_ms)), |n| n.to_string()),
             Look::FirstAnswer { reply, waited_ms, nameless } => told(answer::first(reply, ms(*waited_ms), *nameless), |said| said),
         }
     }

@@ -39,6 +39,13 @@ impl Target {
     }
 }
 
+/// The instance that a node is, and its zone, by `spec.providerID` (`aws:///eu-west-1a/i-0123`) and the label of the zone.
+pub fn instance(provider_id: &str, zone: Option<&str>) -> Option<(String, String)> {
+    let (rest, id) = provider_id.strip_prefix("aws://")?.rsplit_once('/')?;
+    let zone = zone.unwrap_or(rest.trim_start_matches('/'));
+    (!id.is_empty() && !zone.is_empty()).then(|| (id.to_owned(), zone.to_owned()))
+}
+
 /// What a reason means, and what helps.
 pub fn reason_words(reason: &str, description: &str) -> (&'static str, &'static str) {
     let not_found = description.contains("404");
@@ -73,12 +80,12 @@ pub fn reason_words(reason: &str, description: &str) -> (&'static str, &'static 
     }
 }
 
-/// Are enough targets healthy? `hopeless_for` is how long they have been [`stuck`].
-pub fn healthy(targets: &[Target], min: usize, hopeless_for: Duration) -> Link<usize> {
+/// Are enough targets healthy? `zones` are the load balancer's; `hopeless_for` is how long they have been [`stuck`].
+pub fn healthy(targets: &[Target], zones: &[String], min: usize, hopeless_for: Duration) -> Link<usize> {
     let healthy = targets.iter().filter(|t| t.is_healthy()).count();
     let summary = summary(targets);
     if healthy >= min.max(1) {
-        return Link::Holds(healthy, warnings(targets));
+        return Link::Holds(healthy, warnings(targets, zones));
     }
     if stuck(targets, min) {
         let wrong_port = !targets.is_empty()
@@ -144,7 +151,7 @@ fn summary(targets: &[Target]) -> String {
     groups.iter().map(|(key, n)| format!("{n} {key}")).collect::<Vec<_>>().join("; ")
 }
 
-fn warnings(targets: &[Target]) -> Vec<String> {
+fn warnings(targets: &[Target], of_balancer: &[String]) -> Vec<String> {
     let mut warnings = Vec::new();
     let unused = targets.iter().filter(|t| t.reason.as_deref() == Some("Target.NotInUse")).count();
     if unused > 0 {
@@ -158,6 +165,12 @@ fn warnings(targets: &[Target]) -> Vec<String> {
     }
     for (zone, _) in zones.iter().filter(|(_, healthy)| !**healthy) {
         warnings.push(format!("no target is healthy in zone {zone}"));
+    }
+    // A target whose zone is not known may be in any.
+    if targets.iter().all(|target| target.zone.as_deref().is_some_and(|zone| zone != "all")) {
+        for zone in of_balancer.iter().filter(|zone| !zones.contains_key(zone.as_str())) {
+            warnings.push(format!("the load balancer is in zone {zone}, and no target is"));
+        }
     }
     warnings
 }
@@ -208,7 +221,7 @@ mod tests {
             (vec![target("unavailable", Some("Target.HealthCheckDisabled"), "")], 1, 0, "holds 1 warned 0"),
             (vec![target("draining", Some("Target.DeregistrationInProgress"), "")], 1, 60, "targets_unhealthy"),
         ] {
-            let found = match healthy(&targets, min, Duration::from_secs(hopeless_for)) {
+            let found = match healthy(&targets, &[], min, Duration::from_secs(hopeless_for)) {
                 Link::Holds(n, warnings) => format!("holds {n} warned {}", warnings.len()),
                 Link::NotYet(_) => "not yet".to_owned(),
                 Link::Broken(fault) => fault.code.to_string(),
@@ -221,7 +234,7 @@ mod tests {
     fn the_words_are_awss_and_ours() {
         let targets =
             [target("unhealthy", Some("Target.Timeout"), "Request timed out"), target("unhealthy", Some("Target.Timeout"), "Request timed out")];
-        let Link::Broken(fault) = healthy(&targets, 1, HOPELESS) else { panic!("broken") };
+        let Link::Broken(fault) = healthy(&targets, &[], 1, HOPELESS) else { panic!("broken") };
         assert_eq!(fault.message, "no target is healthy: 2 unhealthy (Target.Timeout: the health check gets no answer, AWS: Request timed out)");
         assert!(fault.next[0].contains("security group"));
     }
@@ -230,7 +243,35 @@ mod tests {
     fn a_zone_without_a_healthy_target_is_told() {
         let mut other = target("unhealthy", Some("Target.Timeout"), "");
         other.zone = Some("b".into());
-        let Link::Holds(_, warnings) = healthy(&[target("healthy", None, ""), other], 1, Duration::ZERO) else { panic!("holds") };
+        let Link::Holds(_, warnings) = healthy(&[target("healthy", None, ""), other], &[], 1, Duration::ZERO) else { panic!("holds") };
         assert_eq!(warnings, ["no target is healthy in zone b"]);
+    }
+
+    #[test]
+    fn a_zone_of_the_load_balancer_without_a_target_is_told_where_all_zones_are_known() {
+        let of_balancer = ["a".to_owned(), "b".to_owned()];
+        let told = |zones: &[Option<&str>]| {
+            let targets: Vec<Target> = zones.iter().map(|zone| Target { zone: zone.map(str::to_owned), ..target("healthy", None, "") }).collect();
+            let Link::Holds(_, warnings) = healthy(&targets, &of_balancer, 1, Duration::ZERO) else { panic!("holds") };
+            warnings.join("; ")
+        };
+        assert_eq!(told(&[Some("a"), Some("a")]), "the load balancer is in zone b, and no target is");
+        assert_eq!(told(&[Some("a"), Some("b"), Some("c")]), "");
+        assert_eq!(told(&[Some("a"), None]), "");
+        assert_eq!(told(&[Some("all")]), "");
+    }
+
+    #[test]
+    fn a_node_is_an_instance_in_a_zone() {
+        let pair = |id: &str, zone: &str| Some((id.to_owned(), zone.to_owned()));
+        for (provider_id, label, expected) in [
+            ("aws:///eu-west-1a/i-0123", None, pair("i-0123", "eu-west-1a")),
+            ("aws:///eu-west-1a/i-0123", Some("eu-west-1b"), pair("i-0123", "eu-west-1b")),
+            ("aws:///i-0123", Some("eu-west-1b"), pair("i-0123", "eu-west-1b")),
+            ("aws:///i-0123", None, None),
+            ("kind://docker/kind/node", Some("a"), None),
+        ] {
+            assert_eq!(instance(provider_id, label), expected, "{provider_id}");
+        }
     }
 }
