@@ -11,11 +11,14 @@ use k8s_openapi::api::networking::v1::Ingress as IngressObject;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, timeout};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::base::codes::Code;
 use crate::base::fault::{Fault, Result};
+use crate::base::text;
 use crate::clients::http::{Http, Request};
 use crate::domain::ingress::accepted::Seen;
 use crate::domain::ingress::listeners::{self, Listener};
@@ -59,7 +62,10 @@ pub(super) struct Watch {
 struct Probes {
     began: Instant,
     hosts: Vec<Host>,
-    _task: AbortOnDropHandle<()>,
+    /// Hosts that are one too many.
+    left_out: usize,
+    enough: CancellationToken,
+    task: AbortOnDropHandle<()>,
 }
 
 #[derive(Clone)]
@@ -96,10 +102,11 @@ impl Probes {
             return None;
         }
         let passes = |h: &&PublicHost| !h.is_wildcard() && touched(h) && shared.filters.host(&h.host);
-        let public: Vec<PublicHost> = public_hosts(shared).ok()?.iter().filter(passes).take(MOST_HOSTS).cloned().collect();
+        let mut public: Vec<PublicHost> = public_hosts(shared).ok()?.iter().filter(passes).cloned().collect();
         if public.is_empty() {
             return None;
         }
+        let left_out = public.split_off(public.len().min(MOST_HOSTS)).len();
         let cacert = shared.options.cacert.clone();
         let (http, balancer, hosts) = timeout(FIRST, async {
             let (balancer, listeners) = balancer(shared).await?;
@@ -124,35 +131,45 @@ impl Probes {
         if hosts.is_empty() {
             return None;
         }
-        let (began, probed) = (Instant::now(), hosts.clone());
+        let (began, probed, enough) = (Instant::now(), hosts.clone(), CancellationToken::new());
+        let ended = enough.clone();
         let probing = tokio::spawn(async move {
+            let mut under_way = JoinSet::new();
             let mut ticks = tokio::time::interval(EVERY);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-            loop {
-                ticks.tick().await;
+            while ended.run_until_cancelled(ticks.tick()).await.is_some() {
                 let at = began.elapsed();
                 for host in &probed {
                     let (http, host, request) = (http.clone(), host.clone(), request(&host.public, host.listener, &balancer, cacert.as_deref()));
                     // A slow answer must not hold the next second's probe up.
-                    drop(tokio::spawn(async move {
+                    under_way.spawn(async move {
                         let failure = probe(&http, &request).await.err();
                         host.probes().push((at, failure));
-                    }));
+                    });
                 }
+                while under_way.try_join_next().is_some() {}
             }
+            // What hangs now counts too; its own deadline ends it.
+            while under_way.join_next().await.is_some() {}
         });
-        Some(Self { began, hosts, _task: AbortOnDropHandle::new(probing) })
+        Some(Self { began, hosts, left_out, enough, task: AbortOnDropHandle::new(probing) })
     }
 
     async fn end(self, ctx: &Ctx<Shared>) {
-        let Self { began, hosts, _task: task } = self;
-        drop(task);
+        let Self { began, hosts, left_out, enough, task } = self;
+        let over = began.elapsed();
+        enough.cancel();
+        // It has nothing to say.
+        let _joined = task.await;
         let limit = ctx.shared.pipeline.verify.as_ref().and_then(|v| v.availability).unwrap_or_default();
         let limit = Limit { percent: limit.percent, longest_gap: limit.longest_gap.map(|gap| gap.0) };
         for host in hosts {
-            let tally = Tally::of(std::mem::take(&mut *host.probes()), began.elapsed());
+            let tally = Tally::of(std::mem::take(&mut *host.probes()), over);
             let case = ctx.record.case(format!("availability {}", host.public.host)).service(&host.public.service).place(Some(&host.public.place));
             case.run(|case| async move { told(&case, &tally, limit) }).await;
+        }
+        if left_out > 0 {
+            ctx.record.case("availability of more hosts").skip(format!("{} not asked: {MOST_HOSTS} tell enough", text::count(left_out, "host")));
         }
     }
 }

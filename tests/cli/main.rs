@@ -1,6 +1,7 @@
 //! The real binary with the real helm against the sandbox: what a person who follows the README sees.
 
 mod a_minute;
+mod availability;
 mod bad_input;
 mod certificates;
 mod cleanup;
