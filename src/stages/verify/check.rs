@@ -41,7 +41,7 @@ pub struct Check {
     /// Days that the certificate must be valid for still.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate_days: Option<u32>,
-    /// The lowest TLS version that is right.
+    /// The lowest TLS version that is right. Nothing older than `TLSv1.2` is spoken at all: what speaks less fails without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_tls: Option<MinTls>,
     /// The answer must be there within this time.
