@@ -114,6 +114,12 @@ const SILENCE: Duration = Duration::from_secs(10);
 
 const LINKS: [&str; 7] = ["ingress accepted", "hostname", "load balancer active", "target group binding", "targets healthy", "dns", "first answer"];
 
+/// How long a link is not looked at. What Kubernetes tells is looked at again beside its watches; AWS's links have a pace of their own, which
+/// must not be hastened while it throttles.
+fn at_most(link: usize) -> Duration {
+    if matches!(LINKS[link], "load balancer active" | "targets healthy") { 2 * AWS_SLOWEST } else { RELIST }
+}
+
 /// AWS, or why it is not asked.
 pub(super) enum Account {
     Known(Aws),
@@ -195,7 +201,7 @@ impl Chain<'_> {
         WF: Future<Output = ()>,
     {
         let left = self.deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1));
-        let waited = wait::until(Patience::new(left, RELIST), |reason| case.progress(reason), wake, look).await;
+        let waited = wait::until(Patience::new(left, at_most(link)), |reason| case.progress(reason), wake, look).await;
         waited.map_err(|error| {
             error.into_fault(|timed_out| {
                 let limit = text::seconds(self.params.timeout.0);
@@ -612,6 +618,8 @@ mod tests {
         pace.throttled(true);
         pace.throttled(true);
         assert_eq!(seconds(1), [60]);
+        let slowest = pace.pause(1.0);
+        assert!([2, 4].iter().all(|link| at_most(*link) > slowest) && at_most(0) == RELIST, "no wait is shorter than its pace");
         pace.throttled(false);
         assert_eq!(seconds(1), [10]);
         assert!(pace.pause(1.0) > AWS_FASTEST, "jitter never makes it faster");
