@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use self::ask::{Asker, Heard, Talk};
 pub use self::check::{Check, Scheme};
+pub(super) use self::items::listed;
 pub use self::items::{Item, public_hosts};
 use self::way::Way;
 pub(super) use self::way::{in_aws, once};

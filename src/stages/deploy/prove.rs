@@ -5,12 +5,14 @@ use k8s_openapi::api::core::v1::Service as KubeService;
 use crate::base::codes::Code;
 use crate::base::fault::{Fault, Result};
 use crate::base::text;
+use crate::domain::routes::{self, Entry, Source};
 use crate::domain::services::image;
 use crate::domain::services::proof::{self, Sidecars};
 use crate::domain::services::rollout::seen::Pod;
 use crate::domain::services::watch::{Follower, Success};
 use crate::engine::record::{Case, Done};
 use crate::stages::deploy::{Put, Step};
+use crate::stages::verify;
 
 /// What is proven after a rollout, in this order.
 #[derive(Clone, Copy)]
@@ -108,25 +110,22 @@ impl Step<'_> {
         })
     }
 
-    /// A port that the file's routes lead to must be one of the Service's.
+    /// A port that a route leads to must be one of the Service's.
     fn routed_ports(&self, service: &KubeService) -> Result<()> {
         let name = service.metadata.name.as_deref().unwrap_or_default();
         let ports: Vec<i32> = service.spec.iter().flat_map(|s| s.ports.iter().flatten()).map(|p| p.port).collect();
-        let routes = self.ctx.shared.pipeline.routes.iter().flat_map(|r| r.upsert.iter().enumerate());
-        for (index, entry) in routes {
-            let here = entry.name == name && entry.namespaces.iter().any(|n| n.name == self.namespace.name());
-            if here && !ports.contains(&i32::from(entry.port)) {
-                let has = ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-                let fault = Fault::new(
-                    Code::ServiceNoEndpoints,
-                    format!("route {} leads to port {} of service {name}, which has {has}", entry.virtual_name, entry.port),
-                );
-                return Err(fault
-                    .at(self.ctx.shared.place(&format!("/routes/upsert/{index}/port")))
-                    .next("make the route's port and the Service's port the same"));
-            }
-        }
-        Ok(())
+        let shared = &self.ctx.shared;
+        let upsert: Vec<Entry> = shared.pipeline.routes.iter().flat_map(|r| r.upsert.clone()).collect();
+        // A values file that cannot be read is for `routes` to tell.
+        let listed = verify::listed(shared).unwrap_or_default();
+        let Some((entry, from)) = routes::astray(&upsert, &listed, (name, self.namespace.name()), &ports) else { return Ok(()) };
+        let place = match from {
+            Source::Upsert(index) => shared.place(&format!("/routes/upsert/{index}/port")).cloned(),
+            Source::Listed(listed) => Some(listed.place("/port")),
+        };
+        let has = ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let message = format!("route {} leads to port {} of service {name}, which has {has}", entry.virtual_name, entry.port);
+        Err(Fault::new(Code::ServiceNoEndpoints, message).at(place.as_ref()).next("make the route's port and the Service's port the same"))
     }
 
     /// One ready pod is asked; that it cannot be asked from here is no verdict on the service.

@@ -32,7 +32,8 @@ pub fn public_hosts(shared: &Shared) -> Result<Vec<PublicHost>> {
     Ok(routes::public_hosts(&listed(shared)?))
 }
 
-fn listed(shared: &Shared) -> Result<Vec<Listed>> {
+/// The entries of the values file; none when the file has no `routes:`.
+pub(in crate::stages) fn listed(shared: &Shared) -> Result<Vec<Listed>> {
     let Some(params) = &shared.pipeline.routes else { return Ok(Vec::new()) };
     let path = shared.path(&params.values);
     let text = std::fs::read_to_string(&path).map_err(|error| {
