@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::domain::certificates::{self, Evidence};
 use crate::domain::ingress::look::Look;
+use crate::domain::services::preflight;
 use crate::domain::services::rollout::delta::Delta;
 use crate::domain::services::rollout::seen::Snapshot;
 use crate::domain::services::rollout::{Rollout, Verdict};
@@ -63,8 +64,8 @@ struct Certificate {
 }
 
 #[derive(Deserialize)]
-struct Probed {
-    facts: Facts,
+struct Recorded<F> {
+    facts: F,
 }
 
 #[derive(Deserialize)]
@@ -86,6 +87,12 @@ impl Replay {
                 Ok(None)
             }
             "rollout" | "rollout-deadline" => self.rollout(kind, read(data)?).map(Some).map(|drawn| drawn.filter(|d| !d.then.is_null())),
+            "preflight" => {
+                let Judged::<Recorded<preflight::facts::Facts>> { seen, verdict } = read(data)?;
+                let now = seen.facts.judge();
+                let words = now.fault().map_or_else(|| seen.facts.looked_at(), |fault| fault.message);
+                Ok(Some(drawn(format!("preflight: {words}"), verdict, &now)))
+            }
             "link" => {
                 let Judged::<Look> { seen, verdict } = read(data)?;
                 let now = seen.judge();
@@ -104,7 +111,7 @@ impl Replay {
                 Ok(Some(drawn(words, verdict, &now)))
             }
             "troubleshoot" => {
-                let Judged::<Probed> { seen, verdict } = read(data)?;
+                let Judged::<Recorded<Facts>> { seen, verdict } = read(data)?;
                 let now = conclude(&seen.facts);
                 Ok(Some(drawn(format!("the fault lies {}: {}", now.place, now.words), verdict, &now)))
             }

@@ -25,6 +25,7 @@ use crate::domain::releases::plan::{self, Applied, Permit, Seen};
 use crate::domain::routes::PublicHost;
 use crate::domain::services::apply::{self, Change};
 use crate::domain::services::manifests::{self, Manifest};
+use crate::domain::services::preflight::Apply;
 use crate::domain::services::preflight::makers::Made;
 use crate::domain::services::rollout::policy::Policy;
 use crate::domain::services::rollout::seen::Kind;
@@ -165,21 +166,24 @@ impl Stage<Shared> for DeployStage {
         }
         let uses_charts = chosen_services(&ctx.shared).any(|(_, service)| service.chart.is_some());
         let helm = if uses_charts { Some(Helm::open(&ctx.shared.tools, cluster.kubeconfig()).await?) } else { None };
+        let mut steps = Vec::new();
+        for (index, service) in chosen_services(&ctx.shared) {
+            let namespaces = service.namespaces.iter().enumerate().filter(|(_, n)| ctx.shared.filters.namespace(n.name()));
+            let before = steps.len();
+            steps.extend(namespaces.map(|(at, namespace)| Step { ctx, cluster: &cluster, helm: helm.as_ref(), index, at, service, namespace }));
+            if steps.len() == before {
+                ctx.record.case("namespaces").service(&service.name).skip("none of its namespaces is chosen by --namespace");
+            }
+        }
+        // Nothing is touched while one of them is doomed.
+        let Some(seen) = preflight::all(&steps).await else { return Ok(()) };
         let touched = |host: &PublicHost| chosen_services(&ctx.shared).any(|(_, service)| service.name == host.service);
         let watch = Watch::start(ctx, |host| touched(host) && ctx.shared.filters.namespace(&host.namespace)).await;
-        for (index, service) in chosen_services(&ctx.shared) {
-            if !service.namespaces.iter().any(|namespace| ctx.shared.filters.namespace(namespace.name())) {
-                ctx.record.case("namespaces").service(&service.name).skip("none of its namespaces is chosen by --namespace");
-                continue;
-            }
-            let mut needs: Option<String> = None;
-            let namespaces = service.namespaces.iter().enumerate().filter(|(_, n)| ctx.shared.filters.namespace(n.name()));
-            for (at, namespace) in namespaces {
-                let step = Step { ctx, cluster: &cluster, helm: helm.as_ref(), watch: &watch, index, at, service, namespace };
-                match &needs {
-                    Some(reason) => step.case(step.first_case()).skip(reason),
-                    None => needs = step.run().await.err(),
-                }
+        let mut failed: Option<(usize, String)> = None;
+        for (step, seen) in steps.iter().zip(seen) {
+            match &failed {
+                Some((index, reason)) if *index == step.index => step.case(step.first_case()).skip(reason),
+                _ => failed = step.run(seen, &watch).await.err().map(|reason| (step.index, reason)),
             }
         }
         watch.end(ctx).await;
@@ -203,8 +207,11 @@ pub(super) async fn again(ctx: &Ctx<Shared>, name: &str, namespace: &str, image:
     let service = Service { image: image.or_else(|| service.image.clone()), ..service.clone() };
     // Whoever asked for it watches the hosts already.
     let watch = Watch::start(ctx, |_| false).await;
-    let step = Step { ctx, cluster: &cluster, helm: helm.as_ref(), watch: &watch, index, at, service: &service, namespace: &service.namespaces[at] };
-    step.run().await.map_err(|needs| Fault::new(Code::StaleCertificate, format!("{name} was deployed again in {namespace}, and it {needs}")))
+    let step = Step { ctx, cluster: &cluster, helm: helm.as_ref(), index, at, service: &service, namespace: &service.namespaces[at] };
+    let failed = |needs: String| Fault::new(Code::StaleCertificate, format!("{name} was deployed again in {namespace}, and it {needs}"));
+    let seen = preflight::all(std::slice::from_ref(&step)).await.and_then(|mut seen| seen.pop());
+    let seen = seen.ok_or_else(|| failed(format!("needs {} (failed)", step.named("preflight"))))?;
+    step.run(seen, &watch).await.map_err(failed)
 }
 
 fn chosen_services(shared: &Shared) -> impl Iterator<Item = (usize, &Service)> {
@@ -216,7 +223,6 @@ struct Step<'a> {
     ctx: &'a Ctx<Shared>,
     cluster: &'a Cluster,
     helm: Option<&'a Helm>,
-    watch: &'a Watch,
     index: usize,
     at: usize,
     service: &'a Service,
@@ -258,16 +264,15 @@ impl Step<'_> {
     }
 
     /// `Err`: the reason why the namespaces after this one are skipped.
-    async fn run(&self) -> std::result::Result<(), String> {
+    async fn run(&self, seen: Option<Seen>, watch: &Watch) -> std::result::Result<(), String> {
         let failed = |case: &str| format!("needs {case} (failed)");
         let first = self.first_case();
-        let seen = self.preflight().await?;
         let put = self.case(&first).run(|case| self.put(seen, case)).await.ok_or_else(|| failed(&first))?;
         if self.ctx.dry_run {
             return Ok(());
         }
         if put.changed {
-            self.watch.acted();
+            watch.acted();
         }
         let rollout = self.named("rollout");
         let Some(done) = self.case(&rollout).run(|case| self.rollout(&put, case)).await else {
@@ -316,9 +321,11 @@ impl Step<'_> {
         }
     }
 
-    /// By this stage; in a dry run also by the mesh stage before it.
+    /// By this step or one before it; in a dry run also by the mesh stage.
     fn namespace_is_made(&self) -> bool {
-        self.namespace.create() || self.ctx.dry_run && self.namespace_is_the_meshs()
+        let until_now = chosen_services(&self.ctx.shared).filter(|(index, _)| *index <= self.index);
+        let makes = |namespace: &ServiceNamespace| namespace.create() && namespace.name() == self.namespace.name();
+        until_now.flat_map(|(_, service)| &service.namespaces).any(makes) || self.ctx.dry_run && self.namespace_is_the_meshs()
     }
 
     fn namespace_is_the_meshs(&self) -> bool {
@@ -384,7 +391,8 @@ impl Step<'_> {
         };
         let objects = now.map(|now| compare::objects(&now.manifest)).unwrap_or_default();
         let parts = now.into_iter().flat_map(|now| now.hooks.iter().chain([&now.manifest]));
-        let made = Made::by(&parts.flat_map(|part| manifests::rendered(part, chart)).collect::<Vec<_>>(), &[]);
+        let parts: Vec<Manifest> = parts.flat_map(|part| manifests::rendered(part, chart)).collect();
+        let made = Made::by(&Apply { manifests: &parts, ..Apply::to(self.namespace.name()) }, &[]);
         let services = objects.iter().filter(|o| o.kind == "Service").map(|o| o.name.clone()).collect();
         let put = Put { followers: beside(self.follow(&objects, Some(&followers)).await?, made), services, changed: applied.changed(), back };
         let note = format!("{note}{}", applied.note());
@@ -432,7 +440,7 @@ impl Step<'_> {
         let note = format!("{note}{created} created, {changed} changed, {unchanged} unchanged");
         let any = created + changed > 0;
         let services = manifests.iter().filter(|m| m.kind() == "Service").map(|m| m.name().to_owned()).collect();
-        let followers = beside(followers, Made::by(&manifests, &[]));
+        let followers = beside(followers, Made::by(&Apply { manifests: &manifests, ..Apply::to(namespace) }, &[]));
         let put = Put { followers, services, changed: any, back: Back::Objects(changes) };
         Ok(match (any, dry_run) {
             (false, _) => Done::unchanged(put, note),
@@ -508,7 +516,6 @@ enum There {
     WillBe,
 }
 
-/// A dry run puts nothing anywhere.
 /// Whoever follows a workload knows what else is applied, and may make what its pods need.
 fn beside(followers: Vec<Follower>, made: Made) -> Vec<Follower> {
     let made = Arc::new(made);

@@ -8,6 +8,7 @@ mod cleanup;
 mod cluster;
 mod doctor;
 mod filters;
+mod foresight;
 mod init;
 mod inside;
 mod line;

@@ -13,7 +13,7 @@ use crate::domain::releases::compare::{self, Difference, Object};
 use crate::domain::releases::decide::{self, Next};
 use crate::domain::releases::helm::Helm;
 use crate::domain::releases::memory;
-use crate::domain::releases::parse::Stored;
+use crate::domain::releases::parse::{Status, Stored};
 
 /// What was allowed by a flag of its own.
 #[derive(Clone, Copy, Debug, Default)]
@@ -111,6 +111,13 @@ pub async fn plan(helm: &Helm, cluster: &Cluster, wanted: &Wanted, permit: Permi
     let render = async { if stored.status.is_pending() { None } else { Some(rendered.await) } };
     let (history, rendered) = tokio::join!(helm.history(&wanted.namespace, &wanted.name), render);
     let history = history?;
+    let stored = match history.last() {
+        // Others may have been at work since it was seen.
+        Some(newest) if newest.revision != stored.revision || Status::parse(&newest.status) != stored.status => {
+            helm.stored(&wanted.namespace, &wanted.name).await?.unwrap_or(stored)
+        }
+        _ => stored,
+    };
     let next = decide::next(&wanted.name, Some(&stored), &history, Timestamp::now(), wanted.timeout, permit.recover_pending)?;
     let team_was = memory::team(&history, &stored.values);
     if let (Some(was), Some(now)) = (&team_was, &wanted.team)

@@ -3,10 +3,14 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Node;
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// Where a node says that it comes with its pods.
+const COMPUTE_TYPES: [&str; 2] = ["eks.amazonaws.com/compute-type", "type"];
 
 /// What a node offers: allocatable, and its labels.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Offer {
     pub allocatable: BTreeMap<String, f64>,
     pub labels: BTreeMap<String, String>,
@@ -23,8 +27,8 @@ impl Offer {
 
     /// Nodes that come with their pods: nothing is known before.
     pub fn comes_with_pods(&self) -> bool {
-        self.labels.get("eks.amazonaws.com/compute-type").is_some_and(|kind| kind == "fargate")
-            || self.labels.get("type").is_some_and(|kind| kind == "virtual-kubelet")
+        let is = |key: &str, value: &str| self.labels.get(key).is_some_and(|kind| kind == value);
+        is(COMPUTE_TYPES[0], "fargate") || is(COMPUTE_TYPES[1], "virtual-kubelet")
     }
 }
 
@@ -100,6 +104,35 @@ fn of_container(container: &Value) -> BTreeMap<String, f64> {
 fn quantities(map: Option<&Value>) -> BTreeMap<String, f64> {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     map.and_then(Value::as_object).into_iter().flatten().filter_map(|(name, value)| Some((name.clone(), quantity_of(&text(value))?))).collect()
+}
+
+/// The part of a pod's spec that `misfit` goes by: no environment, no arguments.
+pub fn decisive(spec: &Value) -> Value {
+    let part = |of: &Value, keys: &[&str]| -> Map<String, Value> {
+        keys.iter().filter_map(|key| Some(((*key).to_owned(), of.get(*key)?.clone()))).collect()
+    };
+    let mut decisive = part(spec, &["schedulerName", "schedulingGates", "nodeName", "nodeSelector", "overhead"]);
+    for key in ["initContainers", "containers"] {
+        let containers: Vec<Value> = list(spec, key).map(|container| part(container, &["restartPolicy", "resources"]).into()).collect();
+        decisive.insert(key.to_owned(), containers.into());
+    }
+    decisive.into()
+}
+
+/// The nodes with what counts for this pod alone, those alike once.
+pub fn alike(spec: &Value, nodes: &[Offer]) -> Vec<Offer> {
+    let requests = requests_of(spec);
+    let selects = |key: &str| COMPUTE_TYPES.contains(&key) || spec.get("nodeSelector").is_some_and(|selector| selector.get(key).is_some());
+    let mut found: Vec<Offer> = Vec::new();
+    for node in nodes {
+        let mut node = node.clone();
+        node.allocatable.retain(|name, _| requests.contains_key(name));
+        node.labels.retain(|key, _| selects(key));
+        if !found.contains(&node) {
+            found.push(node);
+        }
+    }
+    found
 }
 
 /// `None`: some node is large enough, or the question makes no sense here. Else why none is, in words.

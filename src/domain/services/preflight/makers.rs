@@ -2,16 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::domain::services::around::target_of_maker;
 use crate::domain::services::manifests::Manifest;
+use crate::domain::services::preflight::Apply;
 use crate::domain::services::preflight::references::{Needed, Reference};
 
 /// Configuration that controllers put into every namespace.
 const GIVEN: [&str; 2] = ["kube-root-ca.crt", "istio-ca-root-cert"];
 
-/// What one apply makes.
+/// What an apply makes, with what the same run applies before it.
 #[derive(Debug, Default)]
 pub struct Made {
     /// Kind and name of each object.
@@ -28,32 +30,52 @@ pub struct Made {
     started: Option<String>,
     /// Kinds that CustomResourceDefinitions among the objects define.
     kinds: BTreeSet<String>,
+    /// Why it is not known what is applied before it: to its own namespace, and to any.
+    unknown_here: Option<String>,
+    unknown: Option<String>,
 }
 
 /// Is something there after the apply?
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum After {
     Yes,
     /// It is made in the apply, without that key.
     WithoutKey,
     /// Something among the objects makes it, or may.
     Maybe(String),
+    /// Not by this apply, and why it is not known whether something else makes it.
+    Unknown(String),
     /// Not by this apply.
     No,
 }
 
 impl Made {
-    /// `hooks`: what helm applies before and after the rest.
-    pub fn by(manifests: &[Manifest], hooks: &[Manifest]) -> Self {
+    /// `earlier`: what the same run applies before it, to whatever namespace.
+    pub fn by(apply: &Apply<'_>, earlier: &[Apply<'_>]) -> Self {
         let mut made = Self::default();
-        for manifest in manifests.iter().chain(hooks) {
-            made.add(manifest);
+        for before in earlier {
+            made.take(before, |manifest| is_cluster_wide(manifest.kind()) || before.home(manifest) == apply.namespace);
+            if let Some(why) = before.unknown {
+                made.unknown.get_or_insert_with(|| why.to_owned());
+                if before.namespace == apply.namespace {
+                    made.unknown_here.get_or_insert_with(|| why.to_owned());
+                }
+            }
+        }
+        made.take(apply, |_| true);
+        made
+    }
+
+    fn take(&mut self, apply: &Apply<'_>, counts: impl Fn(&Manifest) -> bool) {
+        let (manifests, hooks) = (apply.manifests.iter(), apply.hooks.iter());
+        for manifest in manifests.chain(hooks.clone()).filter(|manifest| counts(manifest)) {
+            self.add(manifest);
         }
         // A hook may do anything before the pods start.
-        if let Some(hook) = hooks.iter().find(|hook| matches!(hook.kind(), "Job" | "Pod")) {
-            made.started.get_or_insert_with(|| format!("the hook {}", hook.title()));
+        if let Some(hook) = hooks.into_iter().find(|hook| matches!(hook.kind(), "Job" | "Pod") && counts(hook)) {
+            self.started.get_or_insert_with(|| format!("the hook {}", hook.title()));
         }
-        made
     }
 
     fn add(&mut self, manifest: &Manifest) {
@@ -92,15 +114,21 @@ impl Made {
     }
 
     pub fn defines(&self, kind: &str) -> bool {
-        self.kinds.contains(kind)
+        self.unknown.is_some() || self.kinds.contains(kind)
+    }
+
+    /// Is there a cluster-wide object after the apply, as far as is known before it?
+    pub fn may_have(&self, kind: &str, name: &str) -> bool {
+        self.unknown.is_some() || self.has(kind, name)
     }
 
     /// Does the message say that something is not found which this apply makes?
     pub fn names_in(&self, message: &str) -> Option<String> {
+        if !["not found", "doesn't exist", "does not exist"].iter().any(|words| message.contains(words)) {
+            return None;
+        }
         let found = self.objects.iter().find(|(_, name)| message.contains(&format!("\"{name}\"")) || message.contains(&format!("/{name}:")));
-        found
-            .filter(|_| message.contains("not found") || message.contains("doesn't exist") || message.contains("does not exist"))
-            .map(|(k, n)| format!("{k} {n}"))
+        found.map(|(kind, name)| format!("{kind} {name}")).or_else(|| Some(format!("something of {}", self.unknown.as_ref()?)))
     }
 
     pub fn after(&self, reference: &Reference) -> After {
@@ -119,6 +147,9 @@ impl Made {
         if let Some(title) = self.maker(name).or_else(claim) {
             return After::Maybe(title.clone());
         }
+        if let Some(unknown) = &self.unknown_here {
+            return After::Maybe(unknown.clone());
+        }
         match (&self.started, kind) {
             (Some(what), Needed::Secret | Needed::ConfigMap | Needed::ServiceAccount) => After::Maybe(what.clone()),
             _ => After::No,
@@ -133,6 +164,14 @@ impl Made {
         };
         self.targets.get(name).or_else(|| self.custom.iter().find(leads_to).map(|(title, _)| title))
     }
+}
+
+/// Of these kinds an apply to one namespace makes something for another.
+pub fn is_cluster_wide(kind: &str) -> bool {
+    kind.starts_with("Cluster")
+        || kind.ends_with("WebhookConfiguration")
+        || kind.contains("AdmissionPolicy")
+        || matches!(kind, "Namespace" | "CustomResourceDefinition" | "PriorityClass" | "IngressClass" | "StorageClass" | "PersistentVolume")
 }
 
 /// `data-db` as `data-db-0`: the claim of a StatefulSet's pod.
@@ -163,7 +202,7 @@ mod tests {
     use crate::domain::services::manifests::parse;
 
     fn made(yaml: &str) -> Made {
-        Made::by(&parse("a.yaml", yaml).expect("valid"), &[])
+        Made::by(&Apply { manifests: &parse("a.yaml", yaml).expect("valid"), ..Apply::to("prod") }, &[])
     }
 
     fn after(made: &Made, kind: Needed, name: &str, key: Option<&str>) -> After {
@@ -221,7 +260,48 @@ mod tests {
         let istio = made("{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: db}}");
         assert_eq!(after(&istio, Needed::Secret, "db", None), After::No);
         let hook = parse("h.yaml", "{apiVersion: batch/v1, kind: Job, metadata: {name: migrate}}").expect("valid");
-        assert!(matches!(after(&Made::by(&[], &hook), Needed::Secret, "db", None), After::Maybe(_)));
+        let made = Made::by(&Apply { hooks: &hook, ..Apply::to("prod") }, &[]);
+        assert!(matches!(after(&made, Needed::Secret, "db", None), After::Maybe(_)));
+    }
+
+    #[test]
+    fn what_the_same_run_applies_before_is_there_too() {
+        let secret = "{apiVersion: v1, kind: Secret, metadata: {name: db}, stringData: {url: x}}";
+        let external = "{apiVersion: external-secrets.io/v1, kind: ExternalSecret, metadata: {name: db}}";
+        let elsewhere = "{apiVersion: v1, kind: Secret, metadata: {name: db, namespace: prod}}";
+        let cluster = "{apiVersion: external-secrets.io/v1, kind: ClusterExternalSecret, metadata: {name: all}, spec: {externalSecretName: db}}";
+        let maybe = |after: &After| matches!(after, After::Maybe(_));
+        for (before, namespace, expected) in [
+            (secret, "prod", "yes"),
+            // The same in another namespace is of no use here.
+            (secret, "pre-prod", "no"),
+            (elsewhere, "pre-prod", "yes"),
+            (external, "prod", "maybe"),
+            (external, "pre-prod", "no"),
+            (cluster, "pre-prod", "maybe"),
+        ] {
+            let manifests = parse("a.yaml", before).expect("valid");
+            let made = Made::by(&Apply::to("prod"), &[Apply { manifests: &manifests, ..Apply::to(namespace) }]);
+            let found = after(&made, Needed::Secret, "db", None);
+            let word = if maybe(&found) {
+                "maybe"
+            } else if found == After::Yes {
+                "yes"
+            } else {
+                "no"
+            };
+            assert_eq!(word, expected, "{before} to {namespace}");
+        }
+        let unknown = |namespace| Made::by(&Apply::to("prod"), &[Apply { unknown: Some("app1, which is not rendered yet"), ..Apply::to(namespace) }]);
+        assert!(maybe(&after(&unknown("prod"), Needed::Claim, "data", None)));
+        assert_eq!(after(&unknown("pre-prod"), Needed::Claim, "data", None), After::No);
+        assert!(unknown("pre-prod").defines("Widget") && unknown("pre-prod").may_have("IngressClass", "alb"));
+        assert!(!Made::by(&Apply::to("prod"), &[]).defines("Widget"));
+        // What is applied last counts.
+        let own = parse("a.yaml", "{apiVersion: v1, kind: Secret, metadata: {name: db}, stringData: {user: x}}").expect("valid");
+        let before = parse("a.yaml", secret).expect("valid");
+        let made = Made::by(&Apply { manifests: &own, ..Apply::to("prod") }, &[Apply { manifests: &before, ..Apply::to("prod") }]);
+        assert_eq!(after(&made, Needed::Secret, "db", Some("url")), After::WithoutKey);
     }
 
     #[test]

@@ -50,7 +50,7 @@ fn only_workloads_that_start_new_pods_are_tried() {
 
 #[test]
 fn older_pods_make_room_only_when_they_leave_first() {
-    let apply = Apply { namespace: "prod", manifests: &[], hooks: &[], running: None, dry_run: false };
+    let apply = Apply::to("prod");
     let strategy = |rolling: Value| app(move |o| o["spec"]["strategy"] = rolling);
     let surge_only = json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}});
     let one_by_one = json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1, "maxSurge": 0}});
@@ -88,16 +88,4 @@ fn a_stateful_sets_pod_has_the_volumes_of_its_claims() {
     });
     let pod = pod_of(&set, &Made::default()).expect("a pod");
     assert_eq!(pod["spec"]["volumes"], json!([{"name": "data", "persistentVolumeClaim": {"claimName": "data-app1-0"}}]));
-}
-
-#[test]
-fn all_findings_are_one_fault_with_the_first_ones_code_and_place() {
-    let mut report = Report::default();
-    assert_eq!(report.fault(), None);
-    report.find(Code::ConfigMissing, Place::new("k8s/app.yaml", 9, 0), "Secret db is not there".into());
-    report.find(Code::Unschedulable, Place::new("k8s/app.yaml", 12, 0), "no node is large enough".into());
-    let fault = report.fault().expect("a fault");
-    assert_eq!((fault.code, fault.place.map(|p| p.to_string()).as_deref()), (Code::ConfigMissing, Some("k8s/app.yaml:9")));
-    assert_eq!(fault.message, "it would fail: Secret db is not there (and 1 more)");
-    assert!(fault.evidence[0].text.contains("k8s/app.yaml:12: unschedulable: no node is large enough"), "{:?}", fault.evidence);
 }
