@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 
 use crate::domain::certificates::{self, Evidence};
 use crate::domain::ingress::look::Look;
-use crate::domain::services::preflight;
 use crate::domain::services::rollout::delta::Delta;
 use crate::domain::services::rollout::seen::Snapshot;
 use crate::domain::services::rollout::{Rollout, Verdict};
 use crate::domain::services::watch::Start;
+use crate::domain::services::{endpoints, image, preflight, sidecar};
 use crate::domain::troubleshoot::{Facts, conclude};
 use crate::domain::verify::Reply;
 use crate::domain::verify::availability::{Limit, Tally};
@@ -92,6 +92,28 @@ impl Replay {
                 let now = seen.facts.judge();
                 let words = now.fault().map_or_else(|| seen.facts.looked_at(), |fault| fault.message);
                 Ok(Some(drawn(format!("preflight: {words}"), verdict, &now)))
+            }
+            "sidecar" => {
+                let Judged::<Recorded<sidecar::Seen>> { seen, verdict } = read(data)?;
+                let now = seen.facts.judge();
+                Ok(Some(drawn(format!("sidecar: {}", now.words()), verdict, &now)))
+            }
+            "image" => {
+                let Judged::<Recorded<image::Seen>> { seen, verdict } = read(data)?;
+                let now = seen.facts.judge();
+                Ok(Some(drawn(format!("image: {}", now.words()), verdict, &now)))
+            }
+            "endpoints" => {
+                let Judged::<Recorded<endpoints::Seen>> { seen, verdict } = read(data)?;
+                let now = seen.facts.lack();
+                let words = now.clone().unwrap_or_else(|| seen.facts.words());
+                Ok(Some(drawn(format!("endpoints: {words}"), verdict, &json!({"lack": now}))))
+            }
+            "route-ports" => {
+                let Judged::<Recorded<endpoints::Routes>> { seen, verdict } = read(data)?;
+                let now = seen.facts.astray();
+                let words = now.map_or_else(|| "each leads to a port of the Service".to_owned(), |astray| seen.facts.words(astray));
+                Ok(Some(drawn(format!("routes: {words}"), verdict, &json!({"astray": now}))))
             }
             "link" => {
                 let Judged::<Look> { seen, verdict } = read(data)?;

@@ -14,7 +14,12 @@ pub(crate) fn in_world(world: &str, more: &[&str]) -> Run {
     std::fs::rename(&run.reports, kept.join("reports")).expect("moved");
     let run = Run { reports: kept.join("reports"), ..run };
     // Whatever the world, its run log alone gives the same verdicts again.
-    let recorded = run.events().iter().filter(|event| !event["data"]["verdict"].is_null()).count();
+    let judged: Vec<Value> = run.events().into_iter().filter(|event| !event["data"]["verdict"].is_null()).collect();
+    // What was judged broken was judged by something.
+    for case in failed(&run).iter().filter(|case| case["class"] == "broken") {
+        assert!(judged.iter().any(|event| event["case"] == case["case"]), "no verdict was recorded of {}", case["case"]);
+    }
+    let recorded = judged.len();
     let told = if recorded == 0 { "no verdict was recorded".to_owned() } else { format!("{recorded} verdicts, drawn as recorded") };
     workspace.run(&["replay", &run.reports.join("run.jsonl").display().to_string()]).exits(0).says(&told);
     run
@@ -72,6 +77,11 @@ fn what_the_load_balancer_lacks_is_said_in_aws_words() {
 fn a_pod_without_a_sidecar_is_not_let_through() {
     let run = in_world("no-sidecar", &[]).exits(5);
     failure(&run, "sidecar_missing");
+    // That it is let through now would be told.
+    let workspace = Workspace::new();
+    let log = std::fs::read_to_string(run.reports.join("run.jsonl")).expect("the log");
+    workspace.write("other.jsonl", &log.replace("\"presence\":\"missing\"", "\"presence\":{\"ready\":{\"native\":true}}"));
+    workspace.run(&["replay", "other.jsonl"]).exits(3).says("1 differ from what was recorded");
 }
 
 #[test]

@@ -6,7 +6,7 @@ pub mod edit;
 pub mod file;
 pub mod hosts;
 pub mod plan;
-pub mod ports;
+pub mod leading;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

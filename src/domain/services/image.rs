@@ -3,6 +3,9 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
+use crate::base::text;
 use crate::domain::services::rollout::seen::Pod;
 
 /// A reference in full: `nginx` is `docker.io/library/nginx:latest`.
@@ -72,48 +75,84 @@ pub fn running_digest(image_id: &str) -> Option<&str> {
     image_id.rsplit_once('@').map(|(_, digest)| digest).filter(|digest| digest.starts_with("sha256:"))
 }
 
+/// What the proof of an image is drawn from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    pub asked: String,
+    /// The containers of all pods.
+    pub containers: Vec<Container>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Container {
+    pub name: String,
+    pub image: String,
+    pub image_id: String,
+}
+
 /// What the running containers prove.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "proof")]
 pub enum Proof {
     /// In so many containers, with the digests that run.
     Runs { containers: usize, digests: Vec<String>, warnings: Vec<String> },
     /// In words: which container runs what instead.
-    Differs(String),
+    Differs { words: String },
     /// Nothing runs that could prove it.
     Nothing,
 }
 
-/// Do these pods run `asked`? Containers of other repositories are none of its business.
-pub fn proof(asked: &str, pods: &[&Pod]) -> Proof {
-    let Some(wanted) = Reference::parse(asked) else { return Proof::Differs(format!("{asked} is not a valid image reference")) };
-    let mut digests = BTreeSet::new();
-    let (mut matching, mut others, mut differing) = (0, BTreeSet::new(), BTreeSet::new());
-    for container in pods.iter().flat_map(|pod| &pod.containers) {
-        let Some(runs) = Reference::parse(&container.image) else { continue };
-        if runs.same_image(&wanted) {
-            matching += 1;
-            digests.extend(running_digest(&container.image_id).map(str::to_owned));
-        } else if runs.repository == wanted.repository {
-            differing.insert(format!("container {} runs {}", container.name, container.image));
-        } else {
-            others.insert(format!("container {} runs {}", container.name, container.image));
+impl Proof {
+    pub fn words(&self) -> String {
+        match self {
+            Proof::Runs { containers, .. } => format!("it runs in {}", text::count(*containers, "container")),
+            Proof::Differs { words } => format!("not what was asked for: {words}"),
+            Proof::Nothing => "nothing runs".to_owned(),
         }
     }
-    let words = |set: BTreeSet<String>| set.into_iter().collect::<Vec<_>>().join(", ");
-    if pods.is_empty() {
-        return Proof::Nothing;
+}
+
+impl Seen {
+    pub fn of(asked: &str, pods: &[&Pod]) -> Self {
+        let containers = pods.iter().flat_map(|pod| &pod.containers);
+        let own = containers.map(|c| Container { name: c.name.clone(), image: c.image.clone(), image_id: c.image_id.clone() });
+        Self { asked: asked.to_owned(), containers: own.collect() }
     }
-    if matching == 0 {
-        return Proof::Differs(words(if differing.is_empty() { others } else { differing }));
+
+    /// Do they run what was asked for? Containers of other repositories are none of its business.
+    pub fn judge(&self) -> Proof {
+        let Some(wanted) = Reference::parse(&self.asked) else {
+            return Proof::Differs { words: format!("{} is not a valid image reference", self.asked) };
+        };
+        let mut digests = BTreeSet::new();
+        let (mut matching, mut others, mut differing) = (0, BTreeSet::new(), BTreeSet::new());
+        for container in &self.containers {
+            let Some(runs) = Reference::parse(&container.image) else { continue };
+            if runs.same_image(&wanted) {
+                matching += 1;
+                digests.extend(running_digest(&container.image_id).map(str::to_owned));
+            } else if runs.repository == wanted.repository {
+                differing.insert(format!("container {} runs {}", container.name, container.image));
+            } else {
+                others.insert(format!("container {} runs {}", container.name, container.image));
+            }
+        }
+        let words = |set: BTreeSet<String>| set.into_iter().collect::<Vec<_>>().join(", ");
+        if self.containers.is_empty() {
+            return Proof::Nothing;
+        }
+        if matching == 0 {
+            return Proof::Differs { words: words(if differing.is_empty() { others } else { differing }) };
+        }
+        let mut warnings = Vec::new();
+        if !differing.is_empty() {
+            warnings.push(format!("not the image of this run: {}", words(differing)));
+        }
+        if digests.len() > 1 {
+            warnings.push(format!("the tag means different images on different nodes: {}", words(digests.clone())));
+        }
+        Proof::Runs { containers: matching, digests: digests.into_iter().collect(), warnings }
     }
-    let mut warnings = Vec::new();
-    if !differing.is_empty() {
-        warnings.push(format!("not the image of this run: {}", words(differing)));
-    }
-    if digests.len() > 1 {
-        warnings.push(format!("the tag means different images on different nodes: {}", words(digests.clone())));
-    }
-    Proof::Runs { containers: matching, digests: digests.into_iter().collect(), warnings }
 }
 
 #[cfg(test)]
@@ -156,6 +195,10 @@ mod tests {
         }
     }
 
+    fn proof(asked: &str, pods: &[&Pod]) -> Proof {
+        Seen::of(asked, pods).judge()
+    }
+
     fn pod(images: &[(&str, &str)]) -> Pod {
         let containers: Vec<serde_json::Value> = images
             .iter()
@@ -173,8 +216,8 @@ mod tests {
         let pods: Vec<&Pod> = mixed.iter().collect();
         let Proof::Runs { containers, digests, warnings } = proof(same, &pods) else { panic!("it runs") };
         assert_eq!((containers, digests.len(), warnings.len()), (2, 2, 1));
-        assert_eq!(proof("registry.example/app1:2", &pods), Proof::Differs("container c0 runs registry.example/app1:1".into()));
-        assert!(matches!(proof("registry.example/other:2", &pods), Proof::Differs(words) if words.contains("istio/proxyv2")));
+        assert_eq!(proof("registry.example/app1:2", &pods), Proof::Differs { words: "container c0 runs registry.example/app1:1".into() });
+        assert!(matches!(proof("registry.example/other:2", &pods), Proof::Differs { words } if words.contains("istio/proxyv2")));
         assert_eq!(proof(same, &[]), Proof::Nothing);
         // A migration of another version beside it is told only.
         let two = pod(&[(same, ""), ("registry.example/app1:migrate-1", "")]);

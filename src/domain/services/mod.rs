@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod around;
+pub mod endpoints;
 pub mod evidence;
 pub mod image;
 pub mod manifests;

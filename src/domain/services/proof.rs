@@ -1,6 +1,7 @@
 //! What is proven after a rollout: the image, the sidecars, the Service's endpoints, and an answer from inside.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
@@ -14,69 +15,44 @@ use crate::base::fault::{Fault, Result};
 use crate::base::text;
 use crate::base::wait::{self, Patience, Poll};
 use crate::clients::kube::Cluster;
+use crate::domain::services::endpoints::Seen;
 use crate::domain::services::rollout::seen;
-use crate::domain::services::sidecar::{self, Due, Facts, Presence};
+use crate::domain::services::sidecar::{self, SeenPod, SeenWorkload};
 use crate::domain::services::watch::Target;
 
 /// EndpointSlices follow the pods within moments.
 const ENDPOINTS_WITHIN: Duration = Duration::from_secs(30);
 
-/// What the sidecars of a workload's pods prove.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sidecars {
-    Proven(String),
-    NotDue(String),
+/// What the sidecars of these workloads' pods are judged by.
+pub async fn sidecars(cluster: &Cluster, workloads: &[(&Target, &[seen::Pod])], in_file: bool) -> Result<sidecar::Seen> {
+    let mut found = sidecar::Seen { in_file, revisions: revisions(cluster).await, workloads: Vec::new() };
+    for (target, pods) in workloads {
+        let namespace: Option<Namespace> = cluster.get("", &target.namespace).await?;
+        let namespace_labels = sidecar::decisive(namespace.and_then(|n| n.metadata.labels));
+        let mut workload = SeenWorkload { title: target.title(), namespace: target.namespace.clone(), namespace_labels, pods: Vec::new() };
+        for pod in *pods {
+            let live: Option<Pod> = cluster.get(&target.namespace, &pod.name).await?;
+            workload.pods.extend(live.map(|live| SeenPod {
+                name: pod.name.clone(),
+                labels: sidecar::decisive(live.metadata.labels),
+                annotations: sidecar::decisive(live.metadata.annotations),
+                host_network: live.spec.as_ref().and_then(|s| s.host_network).unwrap_or(false),
+                presence: sidecar::presence(pod),
+            }));
+        }
+        found.workloads.push(workload);
+    }
+    Ok(found)
 }
 
-/// Is there a ready sidecar in each pod where injection is due?
-///
-/// # Errors
-/// `sidecar_missing`, naming the pods and the label that asks for it.
-pub async fn sidecars(cluster: &Cluster, target: &Target, pods: &[&seen::Pod]) -> Result<Sidecars> {
-    let namespace: Option<Namespace> = cluster.get("", &target.namespace).await?;
-    let namespace_labels = namespace.and_then(|n| n.metadata.labels).unwrap_or_default();
-    let revisions = revisions(cluster).await;
-    let (mut ready, mut native, mut reason) = (0, 0, None);
-    let mut missing = Vec::new();
-    for pod in pods {
-        let live: Option<Pod> = cluster.get(&target.namespace, &pod.name).await?;
-        let Some(live) = live else { continue };
-        let (labels, annotations) = (live.metadata.labels.unwrap_or_default(), live.metadata.annotations.unwrap_or_default());
-        let facts = Facts {
-            namespace: &target.namespace,
-            namespace_labels: &namespace_labels,
-            pod_labels: &labels,
-            pod_annotations: &annotations,
-            host_network: live.spec.as_ref().and_then(|s| s.host_network).unwrap_or(false),
-            revisions: revisions.as_deref(),
-        };
-        match (sidecar::due(&facts), sidecar::presence(pod)) {
-            (Due::Yes(_) | Due::NoInjector(_), Presence::Ready { native: is_native }) => {
-                ready += 1;
-                native += usize::from(is_native);
-            }
-            // Ready pods have ready containers; a pod that has come to its end had one.
-            (Due::Yes(_) | Due::NoInjector(_), Presence::NotReady) => ready += 1,
-            (Due::Yes(why) | Due::NoInjector(why), Presence::Missing) => missing.push((pod.name.clone(), why)),
-            (Due::No(why), _) => reason = Some(why),
-        }
-    }
-    if let Some((_, why)) = missing.first() {
-        let names: Vec<&str> = missing.iter().map(|(name, _)| name.as_str()).collect();
-        let message = format!("{}: {} without a sidecar: {}", target.title(), text::count(missing.len(), "pod"), names.join(", "));
-        return Err(Fault::new(Code::SidecarMissing, message)
-            .at(target.place.as_ref())
-            .evidence("why a sidecar is due", why.clone())
-            .next("pods get their sidecar when they are created: see whether the injector's webhook answers, then restart the workload")
-            .next(format!("`kubectl -n {} rollout restart {}/{}`", target.namespace, target.kind.word(), target.name)));
-    }
-    Ok(match reason {
-        Some(reason) if ready == 0 => Sidecars::NotDue(reason),
-        _ => {
-            let native = if native > 0 { " (native)" } else { "" };
-            Sidecars::Proven(format!("{} with a ready sidecar{native}", text::count(ready, "pod")))
-        }
-    })
+/// The fault of pods that lack a sidecar which is due.
+pub fn without_sidecar(target: &Target, pods: &[String], why: &str) -> Fault {
+    let message = format!("{}: {} without a sidecar: {}", target.title(), text::count(pods.len(), "pod"), pods.join(", "));
+    Fault::new(Code::SidecarMissing, message)
+        .at(target.place.as_ref())
+        .evidence("why a sidecar is due", why)
+        .next("pods get their sidecar when they are created: see whether the injector's webhook answers, then restart the workload")
+        .next(format!("`kubectl -n {} rollout restart {}/{}`", target.namespace, target.kind.word(), target.name))
 }
 
 /// Revisions and tags that have an injector; `None` where it may not be read.
@@ -108,57 +84,32 @@ pub async fn services(cluster: &Cluster, namespace: &str, names: &[String], temp
     Ok(found)
 }
 
-/// Waits until each port of the Service has one of these pods as a ready endpoint.
+/// Waits until each port of the Service has each of these pods as a ready endpoint. `hear` gets what that was judged by.
 ///
 /// # Errors
 /// `service_no_endpoints`, with what the EndpointSlices say.
-pub async fn endpoints(cluster: &Cluster, service: &Service, pods: &[&str], tell: impl FnMut(&str)) -> Result<String> {
+pub async fn endpoints(cluster: &Cluster, service: &Service, pods: &[&str], tell: impl FnMut(&str), hear: impl FnOnce(&Seen)) -> Result<String> {
     let (namespace, name) = (service.metadata.namespace.clone().unwrap_or_default(), service.metadata.name.clone().unwrap_or_default());
     let nudge = cluster.watch::<EndpointSlice>(&namespace, &format!("kubernetes.io/service-name={name}"));
+    let last = Mutex::new(Seen::of(service, &[], pods));
     let look = || async {
         let slices: Vec<EndpointSlice> = cluster.list(&namespace, &format!("kubernetes.io/service-name={name}")).await?;
-        Ok(match endpoints_lack(service, &slices, pods) {
-            None => Poll::Ready(()),
-            Some(lack) => Poll::NotYet(lack),
-        })
+        let seen = Seen::of(service, &slices, pods);
+        let lack = seen.lack();
+        *last.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = seen;
+        Ok(lack.map_or(Poll::Ready(()), Poll::NotYet))
     };
-    wait::until(Patience::new(ENDPOINTS_WITHIN, Duration::from_secs(5)), tell, || nudge.next(), look).await.map_err(|error| {
+    let ended = wait::until(Patience::new(ENDPOINTS_WITHIN, Duration::from_secs(5)), tell, || nudge.next(), look).await;
+    let seen = last.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+    hear(&seen);
+    ended.map_err(|error| {
         error.into_fault(|timed_out| {
             Fault::new(Code::ServiceNoEndpoints, format!("service {name} in {namespace}: {}", timed_out.last_reason))
                 .next("check the Service's selector and `targetPort` against the pods' labels and container ports")
                 .next(format!("`kubectl -n {namespace} describe endpointslices -l kubernetes.io/service-name={name}`"))
         })
     })?;
-    let ports: Vec<String> = service.spec.iter().flat_map(|s| s.ports.iter().flatten()).map(|p| p.port.to_string()).collect();
-    Ok(format!("{name}:{} has {}", ports.join(","), text::count(pods.len(), "pod")))
-}
-
-/// What the slices lack: every port needs every pod as a ready endpoint.
-fn endpoints_lack(service: &Service, slices: &[EndpointSlice], pods: &[&str]) -> Option<String> {
-    let ports = service.spec.as_ref().and_then(|s| s.ports.as_ref()).map(Vec::as_slice).unwrap_or_default();
-    if ports.is_empty() {
-        return Some("it has no ports".to_owned());
-    }
-    for port in ports {
-        let name = port.name.clone().unwrap_or_default();
-        let with_port = |s: &&EndpointSlice| s.ports.iter().flatten().any(|p| p.name.clone().unwrap_or_default() == name && p.port.is_some());
-        let ready: Vec<&str> = slices
-            .iter()
-            .filter(with_port)
-            .flat_map(|s| s.endpoints.iter().flatten())
-            .filter(|e| e.conditions.as_ref().and_then(|c| c.ready).unwrap_or(true))
-            .filter_map(|e| e.target_ref.as_ref()?.name.as_deref())
-            .collect();
-        if let Some(missing) = pods.iter().find(|pod| !ready.contains(*pod)) {
-            let of = if name.is_empty() { port.port.to_string() } else { format!("{} ({name})", port.port) };
-            return Some(format!(
-                "{} of {} behind port {of}, {missing} is missing",
-                pods.iter().filter(|p| ready.contains(*p)).count(),
-                text::count(pods.len(), "pod")
-            ));
-        }
-    }
-    None
+    Ok(seen.words())
 }
 
 /// The port inside the pod behind a Service's port that speaks HTTP, by what its name or `appProtocol` says.
@@ -218,26 +169,6 @@ mod tests {
 
     fn of<T: serde::de::DeserializeOwned>(value: Value) -> T {
         serde_json::from_value(value).expect("an object")
-    }
-
-    #[test]
-    fn every_port_needs_every_pod() {
-        let service: Service = of(json!({"metadata": {"name": "app1"}, "spec": {"ports": [{"name": "http", "port": 8000}]}}));
-        let slice = |port: &str, endpoints: Value| -> EndpointSlice {
-            of(json!({"metadata": {}, "addressType": "IPv4", "ports": [{"name": port, "port": 8000}], "endpoints": endpoints}))
-        };
-        let endpoint =
-            |pod: &str, ready: bool| json!({"addresses": ["10.0.0.1"], "conditions": {"ready": ready}, "targetRef": {"kind": "Pod", "name": pod}});
-        let both = slice("http", json!([endpoint("a", true), endpoint("b", true)]));
-        assert_eq!(endpoints_lack(&service, std::slice::from_ref(&both), &["a", "b"]), None);
-        for slices in [
-            vec![],
-            vec![slice("http", json!([endpoint("a", true)]))],
-            vec![slice("http", json!([endpoint("a", true), endpoint("b", false)]))],
-            vec![slice("grpc", json!([endpoint("a", true), endpoint("b", true)]))],
-        ] {
-            assert!(endpoints_lack(&service, &slices, &["a", "b"]).is_some());
-        }
     }
 
     #[test]

@@ -2,12 +2,137 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
+use crate::base::text;
 use crate::domain::services::rollout::seen::{Pod, Role};
 
 /// Name of the sidecar's container, whether it stands beside the app or among the init containers.
 pub const PROXY: &str = "istio-proxy";
 
+/// Labels and annotations that decide about injection; no other is recorded.
+const DECISIVE: [&str; 3] = ["istio-injection", "istio.io/rev", "sidecar.istio.io/inject"];
+
 type Labels = BTreeMap<String, String>;
+
+/// What the sidecars of a deployment are judged by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// The file's `mesh.inject` names the namespace.
+    pub in_file: bool,
+    /// Revisions and tags that have an injector; `None` where that may not be read.
+    pub revisions: Option<Vec<String>>,
+    pub workloads: Vec<SeenWorkload>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenWorkload {
+    pub title: String,
+    pub namespace: String,
+    pub namespace_labels: Labels,
+    pub pods: Vec<SeenPod>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenPod {
+    pub name: String,
+    pub labels: Labels,
+    pub annotations: Labels,
+    pub host_network: bool,
+    pub presence: Presence,
+}
+
+/// What that proves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "verdict")]
+pub enum Judgement {
+    Proven {
+        note: String,
+    },
+    NotDue {
+        why: String,
+    },
+    /// Nothing asks for it, though the file does.
+    Unlabelled {
+        why: String,
+    },
+    /// Of this workload, by its place in the list.
+    Missing {
+        workload: usize,
+        pods: Vec<String>,
+        why: String,
+    },
+}
+
+impl Judgement {
+    pub fn words(&self) -> String {
+        match self {
+            Judgement::Proven { note } => note.clone(),
+            Judgement::NotDue { why } => format!("not due: {why}"),
+            Judgement::Unlabelled { why } => format!("missing: {why}"),
+            Judgement::Missing { pods, why, .. } => format!("missing in {}: {why}", pods.join(", ")),
+        }
+    }
+}
+
+/// Those that decide about injection.
+pub fn decisive(labels: Option<Labels>) -> Labels {
+    labels.into_iter().flatten().filter(|(key, _)| DECISIVE.contains(&key.as_str())).collect()
+}
+
+impl Seen {
+    /// Is there a ready sidecar in each pod where injection is due?
+    pub fn judge(&self) -> Judgement {
+        let (mut notes, mut reason) = (Vec::new(), None);
+        for (index, workload) in self.workloads.iter().enumerate() {
+            match self.of(index, workload) {
+                Judgement::Proven { note } => notes.push(note),
+                Judgement::NotDue { why } => reason = reason.or(Some(why)),
+                missing => return missing,
+            }
+        }
+        match reason {
+            Some(why) if notes.is_empty() && self.in_file && why.contains("no injection label") => Judgement::Unlabelled { why },
+            Some(why) if notes.is_empty() => Judgement::NotDue { why },
+            _ => Judgement::Proven { note: notes.join(", ") },
+        }
+    }
+
+    fn of(&self, index: usize, workload: &SeenWorkload) -> Judgement {
+        let (mut ready, mut native, mut reason) = (0, 0, None);
+        let mut missing: Vec<(String, String)> = Vec::new();
+        for pod in &workload.pods {
+            let facts = Facts {
+                namespace: &workload.namespace,
+                namespace_labels: &workload.namespace_labels,
+                pod_labels: &pod.labels,
+                pod_annotations: &pod.annotations,
+                host_network: pod.host_network,
+                revisions: self.revisions.as_deref(),
+            };
+            match (due(&facts), pod.presence) {
+                (Due::Yes(_) | Due::NoInjector(_), Presence::Ready { native: is_native }) => {
+                    ready += 1;
+                    native += usize::from(is_native);
+                }
+                // Ready pods have ready containers; a pod that has come to its end had one.
+                (Due::Yes(_) | Due::NoInjector(_), Presence::NotReady) => ready += 1,
+                (Due::Yes(why) | Due::NoInjector(why), Presence::Missing) => missing.push((pod.name.clone(), why)),
+                (Due::No(why), _) => reason = Some(why),
+            }
+        }
+        if let Some((_, why)) = missing.first().cloned() {
+            return Judgement::Missing { workload: index, pods: missing.into_iter().map(|(name, _)| name).collect(), why };
+        }
+        match reason {
+            Some(why) if ready == 0 => Judgement::NotDue { why },
+            _ => {
+                let native = if native > 0 { " (native)" } else { "" };
+                Judgement::Proven { note: format!("{} with a ready sidecar{native}", text::count(ready, "pod")) }
+            }
+        }
+    }
+}
 
 /// What decides about injection in one pod.
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +194,8 @@ pub fn due(facts: &Facts) -> Due {
 }
 
 /// How a pod stands to its sidecar.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Presence {
     Ready { native: bool },
     NotReady,
@@ -144,5 +270,34 @@ mod tests {
         assert_eq!(presence(&proxy(serde_json::json!({"sidecar": {"native": false}}), true)), Presence::Ready { native: false });
         assert_eq!(presence(&proxy(serde_json::json!({"sidecar": {"native": false}}), false)), Presence::NotReady);
         assert_eq!(presence(&pod(serde_json::json!([]))), Presence::Missing);
+    }
+
+    #[test]
+    fn one_pod_without_its_sidecar_is_enough() {
+        let pod =
+            |name: &str, presence| SeenPod { name: name.to_owned(), labels: labels(&[]), annotations: labels(&[]), host_network: false, presence };
+        let out = |name: &str| SeenPod { labels: labels(&[("sidecar.istio.io/inject", "false")]), ..pod(name, Presence::Missing) };
+        let (ready, without) = (pod("a", Presence::Ready { native: true }), pod("b", Presence::Missing));
+        let judged = |label: &str, in_file: bool, workloads: &[&[SeenPod]]| {
+            let workload = |pods: &&[SeenPod]| SeenWorkload {
+                title: "deployment app1 in prod".to_owned(),
+                namespace: "prod".to_owned(),
+                namespace_labels: labels(&[("istio-injection", label)]),
+                pods: pods.to_vec(),
+            };
+            let revisions = Some(vec!["default".to_owned()]);
+            match (Seen { in_file, revisions, workloads: workloads.iter().map(workload).collect() }).judge() {
+                Judgement::Proven { note } => note,
+                Judgement::NotDue { .. } => "not due".to_owned(),
+                Judgement::Unlabelled { .. } => "unlabelled".to_owned(),
+                Judgement::Missing { workload, pods, .. } => format!("{workload}: {}", pods.join(", ")),
+            }
+        };
+        assert_eq!(judged("enabled", true, &[&[ready.clone(), ready.clone()]]), "2 pods with a ready sidecar (native)");
+        assert_eq!(judged("enabled", true, &[&[ready.clone()], &[ready.clone(), without.clone()]]), "1: b");
+        assert_eq!(judged("enabled", true, &[&[ready.clone()], &[out("c")]]), "1 pod with a ready sidecar (native)");
+        assert_eq!(judged("enabled", true, &[&[out("c")]]), "not due");
+        assert_eq!(judged("", true, &[std::slice::from_ref(&without)]), "unlabelled");
+        assert_eq!(judged("", false, &[&[without]]), "not due");
     }
 }

@@ -1,15 +1,17 @@
 //! What is proven of a service in a namespace after its rollout: image, sidecars, endpoints, an answer.
 
 use k8s_openapi::api::core::v1::Service as KubeService;
+use serde_json::json;
 
 use crate::base::codes::Code;
 use crate::base::fault::{Fault, Result};
 use crate::base::text;
 use crate::domain::routes::{self, Entry, Source};
-use crate::domain::services::image;
-use crate::domain::services::proof::{self, Sidecars};
+use crate::domain::services::proof;
 use crate::domain::services::rollout::seen::Pod;
-use crate::domain::services::watch::{Follower, Success};
+use crate::domain::services::sidecar::Judgement;
+use crate::domain::services::watch::{Follower, Success, Target};
+use crate::domain::services::{endpoints, image};
 use crate::engine::record::{Case, Done};
 use crate::stages::deploy::{Put, Step};
 use crate::stages::verify;
@@ -43,7 +45,7 @@ impl Step<'_> {
         }
         match what {
             Proof::Image => self.prove_image(&pods, &case),
-            Proof::Sidecar => self.prove_sidecars(put, &pods).await,
+            Proof::Sidecar => self.prove_sidecars(put, &pods, &case).await,
             Proof::Endpoints => self.prove_endpoints(put, &pods, &case).await,
             Proof::Answer => self.prove_answer(put, &pods).await,
         }
@@ -54,37 +56,35 @@ impl Step<'_> {
             return Ok(Done::Skipped("the service names no image".to_owned()));
         };
         let all: Vec<&Pod> = pods.iter().flatten().collect();
-        match image::proof(asked, &all) {
+        let facts = image::Seen::of(asked, &all);
+        let proof = facts.judge();
+        case.observed("image", &json!({"facts": facts, "verdict": proof}));
+        match proof {
             image::Proof::Runs { containers, digests, warnings } => {
                 digests.iter().for_each(|digest| case.property("image.digest", digest));
                 warnings.into_iter().for_each(|warning| case.warn(warning));
                 Ok(Done::unchanged((), format!("{asked} in {}", text::count(containers, "container"))))
             }
-            image::Proof::Differs(words) => Err(Fault::new(Code::WrongImage, format!("{asked} was asked for, but {words}")).at(self.place())),
+            image::Proof::Differs { words } => Err(Fault::new(Code::WrongImage, format!("{asked} was asked for, but {words}")).at(self.place())),
             image::Proof::Nothing => Ok(Done::Skipped("nothing runs".to_owned())),
         }
     }
 
-    async fn prove_sidecars(&self, put: &Put, pods: &[Vec<Pod>]) -> Result<Done> {
-        let mut notes = Vec::new();
-        let mut reasons = Vec::new();
-        for (follower, pods) in put.followers.iter().zip(pods).filter(|(_, pods)| !pods.is_empty()) {
-            match proof::sidecars(self.cluster, follower.target(), &pods.iter().collect::<Vec<_>>()).await? {
-                Sidecars::Proven(note) => notes.push(note),
-                Sidecars::NotDue(reason) => reasons.push(reason),
-            }
-        }
-        reasons.dedup();
+    async fn prove_sidecars(&self, put: &Put, pods: &[Vec<Pod>], case: &Case) -> Result<Done> {
         let name = self.namespace.name();
         let in_file = self.ctx.shared.pipeline.mesh.iter().flat_map(|m| &m.inject).any(|n| n.name() == name);
-        match reasons.first() {
-            Some(reason) if notes.is_empty() && in_file && reason.contains("no injection label") => {
-                Err(Fault::new(Code::SidecarMissing, format!("`mesh.inject` names {name}, but {reason}"))
-                    .at(self.place())
-                    .next("run `meshstep mesh`, then restart the workloads of the namespace"))
-            }
-            Some(reason) if notes.is_empty() => Ok(Done::Skipped(format!("no sidecar is due: {reason}"))),
-            _ => Ok(Done::unchanged((), notes.join(", "))),
+        let running = put.followers.iter().zip(pods).filter(|(_, pods)| !pods.is_empty());
+        let workloads: Vec<(&Target, &[Pod])> = running.map(|(follower, pods)| (follower.target(), pods.as_slice())).collect();
+        let facts = proof::sidecars(self.cluster, &workloads, in_file).await?;
+        let judgement = facts.judge();
+        case.observed("sidecar", &json!({"facts": facts, "verdict": judgement}));
+        match judgement {
+            Judgement::Proven { note } => Ok(Done::unchanged((), note)),
+            Judgement::NotDue { why } => Ok(Done::Skipped(format!("no sidecar is due: {why}"))),
+            Judgement::Unlabelled { why } => Err(Fault::new(Code::SidecarMissing, format!("`mesh.inject` names {name}, but {why}"))
+                .at(self.place())
+                .next("run `meshstep mesh`, then restart the workloads of the namespace")),
+            Judgement::Missing { workload, pods, why } => Err(proof::without_sidecar(workloads[workload].0, &pods, &why)),
         }
     }
 
@@ -98,9 +98,10 @@ impl Step<'_> {
         let mut notes = Vec::new();
         for (follower, pods) in put.followers.iter().zip(pods).filter(|(_, pods)| !pods.is_empty()) {
             for service in self.services(put, follower).await? {
-                self.routed_ports(&service)?;
+                self.routed_ports(&service, case)?;
                 let names: Vec<&str> = pods.iter().map(|p| p.name.as_str()).collect();
-                notes.push(proof::endpoints(self.cluster, &service, &names, |reason| case.progress(reason)).await?);
+                let hear = |facts: &endpoints::Seen| case.observed("endpoints", &json!({"facts": facts, "verdict": {"lack": facts.lack()}}));
+                notes.push(proof::endpoints(self.cluster, &service, &names, |reason| case.progress(reason), hear).await?);
             }
         }
         Ok(if notes.is_empty() {
@@ -111,21 +112,28 @@ impl Step<'_> {
     }
 
     /// A port that a route leads to must be one of the Service's.
-    fn routed_ports(&self, service: &KubeService) -> Result<()> {
-        let name = service.metadata.name.as_deref().unwrap_or_default();
-        let ports: Vec<i32> = service.spec.iter().flat_map(|s| s.ports.iter().flatten()).map(|p| p.port).collect();
-        let shared = &self.ctx.shared;
+    fn routed_ports(&self, service: &KubeService, case: &Case) -> Result<()> {
+        let (shared, name) = (&self.ctx.shared, service.metadata.name.clone().unwrap_or_default());
         let upsert: Vec<Entry> = shared.pipeline.routes.iter().flat_map(|r| r.upsert.clone()).collect();
         // A values file that cannot be read is for `routes` to tell.
         let listed = verify::listed(shared).unwrap_or_default();
-        let Some((entry, from)) = routes::astray(&upsert, &listed, (name, self.namespace.name()), &ports) else { return Ok(()) };
-        let place = match from {
-            Source::Upsert(index) => shared.place(&format!("/routes/upsert/{index}/port")).cloned(),
-            Source::Listed(listed) => Some(listed.place("/port")),
-        };
-        let has = ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        let message = format!("route {} leads to port {} of service {name}, which has {has}", entry.virtual_name, entry.port);
-        Err(Fault::new(Code::ServiceNoEndpoints, message).at(place.as_ref()).next("make the route's port and the Service's port the same"))
+        let here = routes::leading_to(&upsert, &listed, (&name, self.namespace.name()));
+        if here.is_empty() {
+            return Ok(());
+        }
+        let ports = service.spec.iter().flat_map(|s| s.ports.iter().flatten()).map(|p| p.port).collect();
+        let routes = here.iter().map(|(entry, _)| endpoints::Route { name: entry.virtual_name.clone(), port: entry.port.into() }).collect();
+        let facts = endpoints::Routes { service: name, ports, routes };
+        let astray = facts.astray();
+        case.observed("route-ports", &json!({"facts": facts, "verdict": {"astray": astray}}));
+        astray.map_or(Ok(()), |astray| {
+            let place = match here[astray].1 {
+                Source::Upsert(index) => shared.place(&format!("/routes/upsert/{index}/port")).cloned(),
+                Source::Listed(listed) => Some(listed.place("/port")),
+            };
+            let fault = Fault::new(Code::ServiceNoEndpoints, facts.words(astray)).at(place.as_ref());
+            Err(fault.next("make the route's port and the Service's port the same"))
+        })
     }
 
     /// One ready pod is asked; that it cannot be asked from here is no verdict on the service.
