@@ -18,7 +18,6 @@ use crate::base::names::ObjectName;
 use crate::base::place::Place;
 use crate::clients::kube::{Applied as KubeApplied, Cluster};
 use crate::domain::releases::argv::Wanted;
-use crate::domain::releases::compare;
 use crate::domain::releases::helm::Helm;
 use crate::domain::releases::parse::Status;
 use crate::domain::releases::plan::{self, Applied, Permit, Seen};
@@ -371,7 +370,7 @@ impl Step<'_> {
             });
         }
         let stored = plan.stored.clone();
-        let before = stored.as_ref().map(|s| compare::objects(&s.manifest)).unwrap_or_default();
+        let before = stored.as_ref().map(|s| manifests::rendered(&s.manifest, chart)).unwrap_or_default();
         let followers = self.follow(&before, None).await?;
         if stored.is_none() {
             self.ctx.ledger.intend("deploy", &ObjectName::new("release", self.namespace.name(), &service.name))?;
@@ -385,36 +384,26 @@ impl Step<'_> {
             None => Back::Nowhere("it is the first revision".to_owned()),
         };
         let applied = plan::apply(helm, self.cluster, &wanted, permit, plan).await?;
-        let now = match &applied {
-            Applied::Installed(now) | Applied::Upgraded(now) => Some(now),
-            Applied::Unchanged(_) => stored.as_ref(),
+        let (objects, now) = match &applied {
+            Applied::Installed(now) | Applied::Upgraded(now) => (manifests::rendered(&now.manifest, chart), Some(now)),
+            Applied::Unchanged(_) => (before, stored.as_ref()),
         };
-        let objects = now.map(|now| compare::objects(&now.manifest)).unwrap_or_default();
-        let parts = now.into_iter().flat_map(|now| now.hooks.iter().chain([&now.manifest]));
-        let parts: Vec<Manifest> = parts.flat_map(|part| manifests::rendered(part, chart)).collect();
-        let made = Made::by(&Apply { manifests: &parts, ..Apply::to(self.namespace.name()) }, &[]);
-        let services = objects.iter().filter(|o| o.kind == "Service").map(|o| o.name.clone()).collect();
-        let put = Put { followers: beside(self.follow(&objects, Some(&followers)).await?, made), services, changed: applied.changed(), back };
+        let hooks: Vec<Manifest> = now.into_iter().flat_map(|now| &now.hooks).flat_map(|hook| manifests::rendered(hook, chart)).collect();
+        let made = Made::by(&Apply { manifests: &objects, hooks: &hooks, ..Apply::to(self.namespace.name()) }, &[]);
+        let followers = beside(self.follow(&objects, Some(&followers)).await?, made);
+        let put = Put { followers, services: services(&objects), changed: applied.changed(), back };
         let note = format!("{note}{}", applied.note());
         Ok(if applied.changed() { Done::changed(put, note) } else { Done::unchanged(put, note) })
     }
 
     /// Followers of the workloads among `objects`. Before the apply there are none yet; after it only new workloads need another one.
-    async fn follow(&self, objects: &[compare::Object], known: Option<&[Follower]>) -> Result<Vec<Follower>> {
-        let workloads = objects.iter().filter_map(|o| Some((Kind::parse(&o.kind)?, o.name.clone(), &o.namespace, None)));
-        self.followers(workloads, known).await
-    }
-
-    async fn followers<'b>(
-        &self,
-        workloads: impl Iterator<Item = (Kind, String, &'b String, Option<Place>)>,
-        known: Option<&[Follower]>,
-    ) -> Result<Vec<Follower>> {
+    async fn follow(&self, objects: &[Manifest], known: Option<&[Follower]>) -> Result<Vec<Follower>> {
         let mut followers = Vec::new();
-        for (kind, name, namespace, place) in workloads {
-            let namespace = if namespace.is_empty() { self.namespace.name() } else { namespace.as_str() };
-            let target = Target { kind, namespace: namespace.to_owned(), name, place: place.or_else(|| self.place().cloned()) };
-            followers.push(match known.map(|known| known.iter().find(|f| f.target() == &target)) {
+        for object in objects {
+            let Some(kind) = Kind::parse(object.kind()) else { continue };
+            let namespace = if object.namespace().is_empty() { self.namespace.name() } else { object.namespace() };
+            let target = Target { kind, namespace: namespace.to_owned(), name: object.name().to_owned(), place: Some(object.place.clone()) };
+            followers.push(match known.map(|known| known.iter().find(|f| f.target().title() == target.title())) {
                 None => Follower::start(self.cluster, target, self.service.policy()).await?,
                 Some(Some(known)) => known.clone(),
                 Some(None) => Follower::of_new(self.cluster, target, self.service.policy()),
@@ -426,22 +415,15 @@ impl Step<'_> {
     async fn apply(&self, file: &str, note: &str, case: Case) -> Result<Done<Put>> {
         let (namespace, dry_run) = (self.namespace.name(), self.ctx.dry_run);
         let manifests = read_manifests(&self.ctx.shared, self.index, self.service, file, namespace)?;
-        let home = String::new();
-        let followers = if dry_run {
-            Vec::new()
-        } else {
-            let workloads = manifests.iter().filter_map(|m| Some((Kind::parse(m.kind())?, m.name().to_owned(), &home, Some(m.place.clone()))));
-            self.followers(workloads, None).await?
-        };
+        let followers = if dry_run { Vec::new() } else { self.follow(&manifests, None).await? };
         let changes = apply::apply(self.cluster, &manifests, namespace, dry_run, |title| case.progress(format!("applying {title}"))).await?;
         changes.iter().filter(|c| !c.diff.is_empty()).for_each(|change| case.output(&change.diff));
         let count = |which: KubeApplied| changes.iter().filter(|c| c.applied == which).count();
         let (created, changed, unchanged) = (count(KubeApplied::Created), count(KubeApplied::Changed), count(KubeApplied::Unchanged));
         let note = format!("{note}{created} created, {changed} changed, {unchanged} unchanged");
         let any = created + changed > 0;
-        let services = manifests.iter().filter(|m| m.kind() == "Service").map(|m| m.name().to_owned()).collect();
         let followers = beside(followers, Made::by(&Apply { manifests: &manifests, ..Apply::to(namespace) }, &[]));
-        let put = Put { followers, services, changed: any, back: Back::Objects(changes) };
+        let put = Put { followers, services: services(&manifests), changed: any, back: Back::Objects(changes) };
         Ok(match (any, dry_run) {
             (false, _) => Done::unchanged(put, note),
             (true, true) => Done::would_change(put, note),
@@ -516,12 +498,18 @@ enum There {
     WillBe,
 }
 
+/// Names of the Services among the objects.
+fn services(objects: &[Manifest]) -> Vec<String> {
+    objects.iter().filter(|object| object.kind() == "Service").map(|object| object.name().to_owned()).collect()
+}
+
 /// Whoever follows a workload knows what else is applied, and may make what its pods need.
 fn beside(followers: Vec<Follower>, made: Made) -> Vec<Follower> {
     let made = Arc::new(made);
     followers.into_iter().map(|follower| follower.beside(&made)).collect()
 }
 
+/// A dry run puts nothing anywhere.
 fn nothing() -> Put {
     Put { followers: Vec::new(), services: Vec::new(), changed: false, back: Back::Nowhere("a dry run".to_owned()) }
 }

@@ -5,8 +5,8 @@ pub mod document;
 pub mod edit;
 pub mod file;
 pub mod hosts;
-pub mod plan;
 pub mod leading;
+pub mod plan;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ use crate::base::place::{Place, Places};
 pub use document::{Document, document, list};
 pub use edit::{Edited, Effect, diff, remove, upsert};
 pub use hosts::{PublicHost, cluster_hosts, public_hosts};
-pub use ports::{Source, astray};
+pub use leading::{Source, leading_to};
 
 /// The list's key where a file has none yet.
 pub const DEFAULT_LIST_KEY: &str = "virtualServices";
