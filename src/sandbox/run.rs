@@ -242,7 +242,7 @@ fn faults(faults: &[ApiFault]) -> Result<Faults, String> {
         Some(match fault.status {
             _ if fault.hangup => Fault::HangUp,
             Some(code) => Fault::Answer(Status::new(code, reason(code), fault.message.clone().unwrap_or_default())),
-            None => Fault::Delay(fault.delay.0),
+            None => fault.mute.map_or(Fault::Delay(fault.delay.0), |after| Fault::MuteWatch(after.0)),
         })
     }))
 }

@@ -5,6 +5,7 @@ pub mod around;
 pub mod endpoints;
 pub mod evidence;
 pub mod image;
+pub mod lag;
 pub mod manifests;
 pub mod mirror;
 pub mod preflight;

@@ -1,6 +1,7 @@
 //! Follows a workload to the verdict on its rollout: watches for speed, lists of our own every ten seconds as the truth.
 //!
-//! Beside the watches a minute of waiting costs at most ten calls: pods are listed every ten seconds, the rest more seldom.
+//! Beside the watches a minute of waiting costs at most ten calls: pods are listed every ten seconds, the rest more seldom; what seems to
+//! lag behind is listed at once, and with a silent watch all is listed every ten seconds.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -20,6 +21,7 @@ use crate::base::fault::{Fault, Result};
 use crate::base::place::Place;
 use crate::base::wait::{self, Patience, Poll};
 use crate::clients::kube::Cluster;
+use crate::domain::services::lag::{self, Listed, Suspicions};
 use crate::domain::services::mirror::{Choice, Mirror};
 use crate::domain::services::preflight::makers::Made;
 use crate::domain::services::rollout::convert::{self, Object, Revisions};
@@ -126,7 +128,9 @@ struct Truth {
     /// A fault that no waiting mends.
     fatal: Option<Fault>,
     trouble: Option<(Instant, Fault)>,
-    silent: u32,
+    suspicions: Suspicions,
+    /// What seems to lag, and is to be listed at once.
+    due: Vec<Listed>,
 }
 
 impl Follower {
@@ -135,7 +139,7 @@ impl Follower {
         let notify = Arc::new(Notify::new());
         let copies = Arc::new(Copies::new(cluster, &target, &notify));
         copies.list_all().await?;
-        let before = copies.snapshot(&policy, &Around::default());
+        let (before, _) = copies.snapshot(&policy, &Around::default());
         Ok(Self { target, cluster: cluster.clone(), policy, copies, before, made: Arc::default(), notify })
     }
 
@@ -177,8 +181,8 @@ impl Follower {
         let start = Start { policy: self.policy.clone(), before: self.before.clone() };
         hear(Heard::Observed("rollout-start", self.observation(&start, None)));
         // What was applied is certainly in a list that is asked for after it; the watch may be behind.
-        self.copies.list_workload().await?;
-        self.copies.list_pods().await?;
+        self.copies.list_workload(false).await?;
+        self.copies.list_pods(false).await?;
         let truth = Arc::new(Mutex::new(Truth::default()));
         let asked = Arc::new(Notify::new());
         let background = keep_true(
@@ -191,14 +195,20 @@ impl Follower {
         let _background = AbortOnDropHandle::new(tokio::spawn(background));
         let rollout = Mutex::new((Rollout::new(self.policy.clone(), &self.before), None::<Snapshot>));
         let look = || async {
-            let (around, fatal, silent) = {
+            let (around, fatal) = {
                 let truth = lock(&truth);
-                (truth.around.clone(), truth.fatal.clone(), truth.silent >= 2)
+                (truth.around.clone(), truth.fatal.clone())
             };
             if let Some(fault) = fatal {
                 return Err(fault);
             }
-            let snapshot = self.copies.snapshot(&self.policy, &around);
+            let (snapshot, strangers) = self.copies.snapshot(&self.policy, &around);
+            let behind = lag::behind(&self.before, &snapshot, strangers);
+            let due = lock(&truth).suspicions.due(behind, Instant::now());
+            if !due.is_empty() {
+                lock(&truth).due.extend(due);
+                asked.notify_one();
+            }
             let mut state = lock(&rollout);
             let verdict = state.0.observe(&snapshot);
             let ended = Some(&verdict).filter(|verdict| !matches!(verdict, Verdict::Progressing { .. }));
@@ -212,11 +222,11 @@ impl Follower {
                 }
             }
             state.1 = Some(snapshot.clone());
+            let told = |words: String| self.copies.silence().map_or(words.clone(), |silence| format!("{words} ({silence})"));
             Ok(match verdict {
-                Verdict::Ready { note, warnings } => Poll::Ready(Ok(Success { note, warnings, last: snapshot })),
+                Verdict::Ready { note, warnings } => Poll::Ready(Ok(Success { note: told(note), warnings, last: snapshot })),
                 Verdict::Failed(trouble) => Poll::Ready(Err((trouble, snapshot))),
-                Verdict::Progressing { reason } if silent => Poll::NotYet(format!("{reason} (the watch is silent, judging from lists)")),
-                Verdict::Progressing { reason } => Poll::NotYet(reason),
+                Verdict::Progressing { reason } => Poll::NotYet(told(reason)),
             })
         };
         let ended = wait::until(Patience::new(limit, JUDGE_EVERY), |reason| hear(Heard::Progress(reason)), || self.notify.notified(), look).await;
@@ -241,14 +251,13 @@ impl Follower {
                 (trouble, snapshot)
             }
         };
-        Err(evidence::fault(&self.cluster, &self.target, &rollout, &snapshot, &trouble, limit).await)
+        let silence = self.copies.silence();
+        let mut fault = evidence::fault(&self.cluster, &self.target, &rollout, &snapshot, &trouble, limit).await;
+        if let Some(silence) = silence {
+            fault.message = format!("{} ({silence})", fault.message);
+        }
+        Err(fault)
     }
-}
-
-enum Listed {
-    Workload,
-    Revisions,
-    Events,
 }
 
 /// What is listed beside the pods at the `tick`th time, from 1.
@@ -264,7 +273,17 @@ async fn keep_true(copies: Arc<Copies>, mut answers: around::Answers, truth: Arc
             tokio::select! {
                 _ = ticks.tick() => break,
                 () = asked.notified() => {
-                    let questions = lock(&truth).questions.clone();
+                    let (questions, due) = {
+                        let mut truth = lock(&truth);
+                        (truth.questions.clone(), std::mem::take(&mut truth.due))
+                    };
+                    for kind in due {
+                        // A fault is told by the next list in turn.
+                        if copies.list(kind, true).await.unwrap_or(false) {
+                            lock(&truth).suspicions.right(kind);
+                            notify.notify_one();
+                        }
+                    }
                     answers.answer(&copies.cluster, &copies.target.namespace, &questions).await;
                     lock(&truth).around = answers.around().clone();
                     notify.notify_one();
@@ -272,26 +291,18 @@ async fn keep_true(copies: Arc<Copies>, mut answers: around::Answers, truth: Arc
             }
         }
         answers.forget_what_changes(tick);
-        let silent = lock(&truth).silent >= 2;
-        let mut found = copies.list_pods().await;
+        let mut found = copies.list_pods(false).await;
+        let all = copies.silence().is_some();
         for (kind, due) in beside_pods(tick) {
-            if found.is_err() || !(due || silent) {
-                continue;
+            // A bare pod is its own workload.
+            let is_the_pod = kind == Listed::Workload && copies.target.kind == Kind::Pod;
+            if found.is_ok() && (due || all || is_the_pod) {
+                found = copies.list(kind, false).await;
             }
-            let missed = match kind {
-                Listed::Workload => copies.list_workload().await,
-                Listed::Revisions => copies.list_revisions().await,
-                Listed::Events => copies.list_events().await,
-            };
-            found = match (found, missed) {
-                (Ok(a), Ok(b)) => Ok(a || b),
-                (_, Err(fault)) | (Err(fault), _) => Err(fault),
-            };
         }
         let mut truth = lock(&truth);
         match found {
-            // Once may be a race between the two; twice is a watch that says nothing.
-            Ok(missed) => (truth.silent, truth.trouble) = (if missed { truth.silent + 1 } else { 0 }, None),
+            Ok(_) => truth.trouble = None,
             Err(fault) if matches!(fault.code, Code::Unauthorized | Code::Forbidden) => truth.fatal = Some(fault),
             Err(fault) => {
                 let since = truth.trouble.take().map_or_else(Instant::now, |(since, _)| since);
@@ -320,48 +331,75 @@ impl Copies {
     }
 
     async fn list_all(&self) -> Result<()> {
-        self.list_workload().await?;
-        self.list_pods().await?;
-        self.list_revisions().await?;
-        self.list_events().await?;
+        self.list_workload(false).await?;
+        self.list_pods(false).await?;
+        self.list_revisions(false).await?;
+        self.list_events(false).await?;
         Ok(())
     }
 
-    async fn list_workload(&self) -> Result<bool> {
-        match &self.workload {
-            Workload::Deployment(m) => m.relist().await,
-            Workload::StatefulSet(m) => m.relist().await,
-            Workload::DaemonSet(m) => m.relist().await,
-            Workload::Job(m) => m.relist().await,
-            Workload::Pod(m) => m.relist().await,
+    /// `true`: the watch had missed something; `late`: for some time already.
+    async fn list(&self, kind: Listed, late: bool) -> Result<bool> {
+        match kind {
+            Listed::Pods => self.list_pods(late).await,
+            Listed::Workload => self.list_workload(late).await,
+            Listed::Revisions => self.list_revisions(late).await,
+            Listed::Events => self.list_events(late).await,
         }
     }
 
-    async fn list_pods(&self) -> Result<bool> {
+    async fn list_workload(&self, late: bool) -> Result<bool> {
+        match &self.workload {
+            Workload::Deployment(m) => m.relist(late).await,
+            Workload::StatefulSet(m) => m.relist(late).await,
+            Workload::DaemonSet(m) => m.relist(late).await,
+            Workload::Job(m) => m.relist(late).await,
+            Workload::Pod(m) => m.relist(late).await,
+        }
+    }
+
+    async fn list_pods(&self, late: bool) -> Result<bool> {
         match self.selected() {
-            Some(copies) => copies.pods.relist().await,
+            Some(copies) => copies.pods.relist(late).await,
             None => Ok(false),
         }
     }
 
-    async fn list_revisions(&self) -> Result<bool> {
+    async fn list_revisions(&self, late: bool) -> Result<bool> {
         let Some(copies) = self.selected() else { return Ok(false) };
         let mut missed = false;
         if let Some(sets) = &copies.sets {
-            missed |= sets.relist().await?;
+            missed |= sets.relist(late).await?;
         }
         if let Some(revisions) = &copies.revisions {
-            missed |= revisions.relist().await?;
+            missed |= revisions.relist(late).await?;
         }
         Ok(missed)
     }
 
     /// Without the right to read events the verdict is slower, not impossible.
-    async fn list_events(&self) -> Result<bool> {
-        match self.events.relist().await {
+    async fn list_events(&self, late: bool) -> Result<bool> {
+        match self.events.relist(late).await {
             Err(fault) if fault.code == Code::Forbidden => Ok(false),
             other => other,
         }
+    }
+
+    /// `the watch of pods is silent, judged from lists`
+    fn silence(&self) -> Option<String> {
+        let workload = match &self.workload {
+            Workload::Deployment(m) => m.silent(),
+            Workload::StatefulSet(m) => m.silent(),
+            Workload::DaemonSet(m) => m.silent(),
+            Workload::Job(m) => m.silent(),
+            Workload::Pod(m) => m.silent(),
+        };
+        let selected = lock(&self.pods).clone();
+        let of_pods = selected
+            .into_iter()
+            .flat_map(|copies| [copies.pods.silent(), copies.sets.and_then(|m| m.silent()), copies.revisions.and_then(|m| m.silent())]);
+        let kinds: Vec<String> = of_pods.chain([workload, self.events.silent()]).flatten().collect();
+        (!kinds.is_empty()).then(|| format!("the watch of {} is silent, judged from lists", kinds.join(", ")))
     }
 
     fn object(&self) -> Option<Object> {
@@ -390,9 +428,10 @@ impl Copies {
         copies.clone()
     }
 
-    fn snapshot(&self, policy: &Policy, around: &Around) -> Snapshot {
+    /// What is known now, and whether there are pods of revisions that are not.
+    fn snapshot(&self, policy: &Policy, around: &Around) -> (Snapshot, bool) {
         let mut snapshot = Snapshot { at: Timestamp::now(), workload: None, pods: Vec::new(), events: Vec::new(), around: around.clone() };
-        let Some(object) = self.object() else { return snapshot };
+        let Some(object) = self.object() else { return (snapshot, false) };
         let selected = self.selected();
         let revisions = Revisions {
             sets: selected.as_ref().and_then(|s| s.sets.as_ref()).map(|m| m.objects()).unwrap_or_default(),
@@ -415,7 +454,24 @@ impl Copies {
         let older = events.len().saturating_sub(MOST_EVENTS);
         snapshot.events = events.split_off(older);
         snapshot.workload = Some(workload);
-        snapshot
+        let strangers = pods.iter().any(|pod| is_stranger(pod, self.target.kind, &revisions));
+        (snapshot, strangers)
+    }
+}
+
+/// Is it of a ReplicaSet or a revision that is not known?
+fn is_stranger(pod: &Pod, kind: Kind, revisions: &Revisions) -> bool {
+    match kind {
+        Kind::Deployment => {
+            let sets = pod.metadata.owner_references.iter().flatten().filter(|owner| owner.controller == Some(true) && owner.kind == "ReplicaSet");
+            sets.into_iter().any(|owner| revisions.sets.iter().all(|set| set.metadata.uid.as_ref() != Some(&owner.uid)))
+        }
+        Kind::DaemonSet => {
+            let hash = pod.metadata.labels.as_ref().and_then(|labels| labels.get("controller-revision-hash"));
+            let is_of = |revision: &ControllerRevision, hash: &str| revision.metadata.name.as_ref().is_some_and(|name| name.ends_with(hash));
+            hash.is_some_and(|hash| revisions.revisions.iter().all(|revision| !is_of(revision, hash)))
+        }
+        Kind::StatefulSet | Kind::Job | Kind::Pod => false,
     }
 }
 

@@ -34,6 +34,8 @@ pub struct ApiFault {
     pub message: Option<String>,
     /// Close the connection without an answer.
     pub hangup: bool,
+    /// A watch stays open and says nothing more after this long.
+    pub mute: Option<Time>,
 }
 
 /// Calls of the API server that EKS users may not make: 403. Absent fields mean all.
