@@ -264,12 +264,10 @@ async fn references_there(cluster: &Cluster, namespace: &str, starting: &[&Manif
             Err(why) => Found::Unknown(why.clone()),
         };
         let after = match (&found, made.after(&reference)) {
-            (Found::Missing | Found::WithoutKey, After::No) => {
-                match maker(cluster, namespace, reference.kind, &reference.name).await {
-                    Ok(maker) => maker.map_or(After::No, After::Maybe),
-                    Err(fault) => After::Unknown(fault.message),
-                }
-            }
+            (Found::Missing | Found::WithoutKey, After::No) => match maker(cluster, namespace, reference.kind, &reference.name).await {
+                Ok(maker) => maker.map_or(After::No, After::Maybe),
+                Err(fault) => After::Unknown(fault.message),
+            },
             (_, after) => after,
         };
         let place = manifest.place_of(key.unwrap_or(&reference.name));
