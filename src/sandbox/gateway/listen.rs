@@ -25,12 +25,15 @@ const LOOK: Duration = Duration::from_millis(30);
 /// The ports that a load balancer can listen on here, and whether they speak TLS.
 const PORTS: [(u16, bool); 4] = [(80, false), (443, true), (8080, false), (8443, true)];
 
-/// Reserves the ports and serves them as load balancers come and go. Tells where each is on this machine.
+/// Each port, and where it is on this machine.
+pub(crate) type Places = Vec<(u16, u16)>;
+
+/// Reserves the ports and serves them as load balancers come and go.
 ///
 /// # Errors
 /// When no loopback port can be had.
-pub(crate) fn serve(sim: &Arc<Sim>, tls: &TlsAcceptor) -> Result<(Vec<(u16, u16)>, Vec<tokio::task::AbortHandle>), String> {
-    let (mut places, mut tasks) = (Vec::new(), Vec::new());
+pub(crate) fn serve(sim: &Arc<Sim>, tls: &TlsAcceptor) -> Result<(Places, Vec<tokio::task::AbortHandle>), String> {
+    let (mut places, mut tasks) = (Places::new(), Vec::new());
     for (port, secure) in PORTS {
         let (socket, local) = reserve(0)?;
         let tls = secure.then(|| tls.clone());
