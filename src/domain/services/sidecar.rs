@@ -294,8 +294,8 @@ mod tests {
             }
         };
         assert_eq!(judged("enabled", true, &[&[ready.clone(), ready.clone()]]), "2 pods with a ready sidecar (native)");
-        assert_eq!(judged("enabled", true, &[&[ready.clone()], &[ready.clone(), without.clone()]]), "1: b");
-        assert_eq!(judged("enabled", true, &[&[ready.clone()], &[out("c")]]), "1 pod with a ready sidecar (native)");
+        assert_eq!(judged("enabled", true, &[std::slice::from_ref(&ready), &[ready.clone(), without.clone()]]), "1: b");
+        assert_eq!(judged("enabled", true, &[std::slice::from_ref(&ready), &[out("c")]]), "1 pod with a ready sidecar (native)");
         assert_eq!(judged("enabled", true, &[&[out("c")]]), "not due");
         assert_eq!(judged("", true, &[std::slice::from_ref(&without)]), "unlabelled");
         assert_eq!(judged("", false, &[&[without]]), "not due");
