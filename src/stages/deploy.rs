@@ -354,7 +354,7 @@ impl Step<'_> {
     async fn upgrade(&self, chart: &str, seen: Option<Seen>, note: &str, case: Case) -> Result<Done<Put>> {
         let (service, options) = (self.service, &self.ctx.shared.options);
         let helm = self.helm.ok_or_else(|| Fault::new(Code::Defect, "helm was not opened"))?;
-        let wanted = self.wanted(chart);
+        let (wanted, chart) = (self.wanted(chart), &self.ctx.shared.shown(chart));
         let (recover_pending, new_alb, team_change) = (options.recover_pending, options.allow_new_alb, options.allow_team_change);
         let permit = Permit { recover_pending, new_alb, team_change, preview: self.ctx.dry_run };
         let plan = plan::plan(helm, self.cluster, &wanted, permit, seen).await?;
@@ -535,7 +535,7 @@ fn files_are_there(shared: &Shared, index: usize, service: &Service) -> Result<(
 /// The manifests as they are applied to this namespace: in order, with the image filled in.
 fn read_manifests(shared: &Shared, index: usize, service: &Service, file: &str, namespace: &str) -> Result<Vec<Manifest>> {
     let pointer = format!("/services/{index}/manifests");
-    let mut manifests = manifests::load(&shared.path(file), file).map_err(|fault| fault.at(shared.place(&pointer)))?;
+    let mut manifests = manifests::load(&shared.path(file), &shared.shown(file)).map_err(|fault| fault.at(shared.place(&pointer)))?;
     manifests::check_namespace(&manifests, namespace)?;
     if let Some(image) = &service.image {
         manifests::fill_image(&mut manifests, image)?;

@@ -465,7 +465,7 @@ impl Run<'_> {
 
 /// The objects of a file of `mesh:`, in the order in which they are needed.
 pub(super) fn objects(shared: &Shared, file: &str) -> Result<Vec<Manifest>> {
-    manifests::load(&shared.path(file), file)
+    manifests::load(&shared.path(file), &shared.shown(file))
 }
 
 /// istioctl's own version; `None`: an unstamped build.

@@ -174,6 +174,6 @@ fn placed(fault: Fault, shared: &Shared, release: &Release) -> Fault {
     if fault.code != Code::FileInvalid || fault.place.is_some() {
         return fault;
     }
-    let file = release.values.last().map(|file| Place::new(shared.path(file).display().to_string(), 0, 0));
+    let file = release.values.last().map(|file| Place::new(shared.shown(file), 0, 0));
     fault.at(file.as_ref())
 }

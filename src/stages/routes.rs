@@ -89,7 +89,7 @@ fn wanted(ctx: &Ctx<Shared>, routes: &Routes) -> Vec<Wanted> {
 
 /// The values file as messages name it.
 fn shown(ctx: &Ctx<Shared>, routes: &Routes) -> String {
-    ctx.shared.path(&routes.values).display().to_string()
+    ctx.shared.shown(&routes.values)
 }
 
 /// Reads and judges the file; nothing is written unless it and every entry are right.

@@ -120,6 +120,12 @@ impl Shared {
         self.dir.join(Path::new(in_file))
     }
 
+    /// The same as a place names it: what a person or a CI host opens from where it is.
+    pub fn shown(&self, in_file: &str) -> String {
+        let path = self.path(in_file).display().to_string();
+        path.strip_prefix("./").map(str::to_owned).unwrap_or(path)
+    }
+
     /// Where the value at this JSON pointer stands in the pipeline file.
     pub fn place(&self, pointer: &str) -> Option<&Place> {
         self.places.at(pointer)

@@ -65,7 +65,7 @@ fn a_crash_loop_shows_the_log_of_the_instance_that_died() {
     let run = in_world("crash-loop", &[]).exits(5);
     let case = failure(&run, "crash_loop");
     assert!(case["evidence"].to_string().contains("DATABASE_URL"), "{case}");
-    assert_eq!(case["place"]["file"], "charts/service/templates/deployment.yaml", "where it is written\n{case}");
+    assert_eq!(case["place"]["file"], "pipelines/charts/service/templates/deployment.yaml", "where it is written\n{case}");
 }
 
 #[test]

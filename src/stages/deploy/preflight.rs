@@ -145,7 +145,7 @@ impl Step<'_> {
     /// What helm has and would make. That it does not render for want of something in the cluster is told by the upgrade itself.
     async fn rendered(&self, chart: &str) -> Result<Ahead> {
         let helm = self.helm.ok_or_else(|| Fault::new(Code::Defect, "helm was not opened"))?;
-        let wanted = self.wanted(chart);
+        let (wanted, chart) = (self.wanted(chart), &self.ctx.shared.shown(chart));
         let stored = helm.stored(&wanted.namespace, &wanted.name).await?;
         if let Some(stored) = stored.as_ref().filter(|stored| stored.status.is_pending()) {
             return Ok(self.unknown(Some(format!("helm renders nothing over revision {}, which is {}", stored.revision, stored.status))));

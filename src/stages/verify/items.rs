@@ -35,11 +35,10 @@ pub fn public_hosts(shared: &Shared) -> Result<Vec<PublicHost>> {
 /// The entries of the values file; none when the file has no `routes:`.
 pub(in crate::stages) fn listed(shared: &Shared) -> Result<Vec<Listed>> {
     let Some(params) = &shared.pipeline.routes else { return Ok(Vec::new()) };
-    let path = shared.path(&params.values);
-    let text = std::fs::read_to_string(&path).map_err(|error| {
+    let text = std::fs::read_to_string(shared.path(&params.values)).map_err(|error| {
         Fault::new(Code::FileUnreadable, format!("cannot read the values file `{}`: {error}", params.values)).at(shared.place("/routes/values"))
     })?;
-    routes::list(&text, &path.display().to_string(), params.list_key.as_deref())
+    routes::list(&text, &shared.shown(&params.values), params.list_key.as_deref())
 }
 
 /// Each public host with each prefix, at each listener, and the checks in place of those they name. From inside, the names
