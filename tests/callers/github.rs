@@ -158,6 +158,9 @@ fn a_green_run_shows_each_step_and_its_summary() {
     assert!(run.exit_codes().values().all(|code| *code == "0"));
 }
 
+/// Where app1 is written.
+const TEMPLATE: &str = "pipelines/charts/service/templates/deployment.yaml";
+
 /// app1 dies in prod, and its log tries to command the runner.
 #[test]
 fn a_red_run_is_annotated_once_and_obeys_nobody_elses_text() {
@@ -181,14 +184,11 @@ fn a_red_run_is_annotated_once_and_obeys_nobody_elses_text() {
     let errors: Vec<&Value> = run.commands("error").collect();
     assert_eq!(errors.len(), 1, "{errors:?}");
     assert_eq!(errors[0]["step"], "Deploy to prod");
-    assert_eq!(
-        (&errors[0]["kvPairs"]["file"], &errors[0]["kvPairs"]["title"]),
-        (&"pipelines/meshstep.ci.yaml".into(), &"deploy app1-service: rollout prod".into())
-    );
+    assert_eq!((&errors[0]["kvPairs"]["file"], &errors[0]["kvPairs"]["title"]), (&TEMPLATE.into(), &"deploy app1-service: rollout prod".into()));
     assert!(errors[0]["arg"].as_str().is_some_and(|text| text.contains("exit code 1") && text.contains("\nnext: ")), "{errors:?}");
     let line: usize = errors[0]["kvPairs"]["line"].as_str().and_then(|line| line.parse().ok()).expect("a line");
-    let place = repository.workspace.read("pipelines/meshstep.ci.yaml").lines().nth(line - 1).unwrap_or_default().to_owned();
-    assert!(place.contains("app1-prod.yaml"), "the annotation is at `{place}`");
+    let place = repository.workspace.read(TEMPLATE).lines().nth(line - 1).unwrap_or_default().to_owned();
+    assert_eq!(place, "kind: Deployment");
 
     let summaries = run.summaries();
     let red = summaries["Deploy to prod"];

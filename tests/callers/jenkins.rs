@@ -173,7 +173,7 @@ fn what_fails_in_pre_prod_never_comes_to_a_person() {
     let cases = build.published(&[("Pre-prod", 1)]);
     let failed: Vec<&Case> = cases.iter().filter(|case| case.result == "failure").collect();
     assert_eq!((failed[0].class.as_str(), failed[0].name.as_str()), ("pre-prod.deploy.app1-service", "rollout pre-prod"));
-    assert_eq!(failed[0].file.as_deref(), Some("pipelines/meshstep.ci.yaml"));
+    assert_eq!(failed[0].file.as_deref(), Some("pipelines/charts/service/templates/deployment.yaml"));
     assert!(failed[0].text.contains("registry.example/app1:1.4.2") && failed[0].text.contains("\nnext: "), "{}", failed[0].text);
     readers::agree(&jenkins.workspace, "reports/pre-prod");
 }

@@ -172,10 +172,19 @@ pub fn rendered(manifest: &str, chart: &str) -> Vec<Manifest> {
         // Helm begins the path with the chart's name.
         let within = source.and_then(|source| source.split_once('/')).map_or("", |(_, rest)| rest);
         let file = if within.is_empty() { chart.to_owned() } else { format!("{}/{within}", chart.trim_end_matches('/')) };
-        let Ok(value) = serde_saphyr::from_str(&document) else { continue };
-        _ = add(&mut found, Manifest { place: Place::new(file, 0, 0), value, text: String::new(), first: 0 });
+        let Ok(value) = serde_saphyr::from_str::<Value>(&document) else { continue };
+        let line = value.get("kind").and_then(Value::as_str).map_or(0, |kind| line_of(Path::new(&file), kind));
+        _ = add(&mut found, Manifest { place: Place::new(file, line, 0), value, text: String::new(), first: 0 });
     }
     found
+}
+
+/// The line of a template on which an object of this kind begins; 0 where that is not the only one, or the chart is not here.
+fn line_of(template: &Path, kind: &str) -> u32 {
+    let text = std::fs::read_to_string(template).unwrap_or_default();
+    let is_kind = |line: &str| line.strip_prefix("kind:").is_some_and(|found| found.trim() == kind);
+    let lines: Vec<usize> = text.lines().enumerate().filter(|(_, line)| is_kind(line)).map(|(at, _)| at + 1).collect();
+    if let [only] = lines[..] { u32::try_from(only).unwrap_or(0) } else { 0 }
 }
 
 fn add(found: &mut Vec<Manifest>, manifest: Manifest) -> Result<()> {
@@ -363,6 +372,22 @@ spec:
             found.iter().map(|m| format!("{} {}", m.title(), m.place)).collect::<Vec<_>>(),
             ["ServiceAccount a charts/service/templates/sa.yaml"]
         );
+    }
+
+    #[test]
+    fn a_rendered_object_is_found_on_its_line_where_that_is_plain() {
+        let chart = tempfile::tempdir().expect("folder");
+        std::fs::create_dir(chart.path().join("templates")).expect("made");
+        let two = "kind: Job\n---\nkind: Job\n";
+        for (file, template) in [("a.yaml", "# an app\r\napiVersion: v1\r\nkind: Pod\r\n"), ("b.yaml", two), ("c.yaml", "kind: {{ .Values.kind }}\n")]
+        {
+            std::fs::write(chart.path().join("templates").join(file), template).expect("written");
+        }
+        let lines = |file: &str, kind: &str| {
+            let text = format!("# Source: x/templates/{file}\napiVersion: v1\nkind: {kind}\nmetadata: {{name: a}}\n");
+            rendered(&text, &chart.path().display().to_string()).iter().map(|m| m.place.line).collect::<Vec<_>>()
+        };
+        assert_eq!([lines("a.yaml", "Pod"), lines("b.yaml", "Job"), lines("c.yaml", "Pod"), lines("none.yaml", "Pod")], [[3], [0], [0], [0]]);
     }
 
     #[test]
