@@ -21,7 +21,7 @@ use crate::base::fault::{Fault, Result};
 use crate::base::text;
 use crate::clients::http::{Http, Request};
 use crate::domain::ingress::accepted::Seen;
-use crate::domain::ingress::listeners::{self, Listener};
+use crate::domain::ingress::listeners::Listener;
 use crate::domain::routes::PublicHost;
 use crate::domain::verify::availability::{Limit, Probe, Tally};
 use crate::domain::verify::{Expect, Reply, Verdict, judge};
@@ -202,7 +202,7 @@ async fn balancer(shared: &Shared) -> Option<(String, Vec<Listener>)> {
     let cluster = shared.cluster().await.ok()?;
     let object = cluster.get::<IngressObject>(&params.namespace, &params.name).await.ok()??;
     let seen = Seen::of(&serde_json::to_value(&object).ok()?);
-    Some((seen.hostname()?.to_owned(), listeners::or_usual(listeners::to_ask(&seen.listeners, &[]))))
+    Some((seen.hostname()?.to_owned(), seen.listeners_to_ask()))
 }
 
 fn request(host: &PublicHost, listener: Listener, balancer: &str, cacert: Option<&std::path::Path>) -> Request {

@@ -152,7 +152,7 @@ impl Chain<'_> {
         let events = self.cluster.watch::<CoreEvent>(&self.params.namespace, "");
         let watches = (&ingresses, &events);
         self.case(0, |case| async move { self.accepted(&case, watches).await }).await.ok_or(0_usize)?;
-        let hostname = self.case(1, |case| async move { self.hostname(&case, watches).await }).await.ok_or(1_usize)?;
+        let (hostname, named) = self.case(1, |case| async move { self.hostname(&case, watches).await }).await.ok_or(1_usize)?;
         let account = match account(&self.ctx.shared).await {
             Ok(account) => account,
             Err(fault) => {
@@ -176,7 +176,7 @@ impl Chain<'_> {
             }
         }
         self.case(5, |case| self.dns(case, &hostname)).await.ok_or(5_usize)?;
-        let listeners = self.listeners(&account, balancer.as_ref()).await;
+        let listeners = listeners(&named, &account, balancer.as_ref()).await;
         let scheme = balancer.as_ref().map(|balancer| balancer.scheme.as_str());
         // It is the last link: nothing needs what it finds.
         self.case(6, |case| self.first_answer(case, &hostname, scheme, &listeners)).await;
@@ -231,23 +231,27 @@ impl Chain<'_> {
         Ok(Done::unchanged((), note))
     }
 
-    async fn hostname(&self, case: &Case, watches: (&Nudge, &Nudge)) -> Result<Done<String>> {
+    /// The hostname, and the listeners that the Ingress names.
+    async fn hostname(&self, case: &Case, watches: (&Nudge, &Nudge)) -> Result<Done<(String, Vec<Listener>)>> {
         let start = Instant::now();
-        let hostname = self
+        let (hostname, named) = self
             .wait(
                 1,
                 case,
                 || either(watches),
                 || async move {
                     let (seen, now, waited) = (self.seen().await?, Timestamp::now(), whole_ms(start));
-                    let link = accepted::hostname(&seen, now, waited);
+                    let (link, named) = (accepted::hostname(&seen, now, waited), seen.listeners.clone());
                     self.record(case, Look::Hostname { seen, now, waited_ms: in_ms(waited) });
-                    poll(case, link)
+                    Ok(match poll(case, link)? {
+                        Poll::Ready(hostname) => Poll::Ready((hostname, named)),
+                        Poll::NotYet(reason) => Poll::NotYet(reason),
+                    })
                 },
             )
             .await?;
         case.property("alb.dns", &hostname);
-        Ok(Done::unchanged(hostname.clone(), hostname))
+        Ok(Done::unchanged((hostname.clone(), named), hostname))
     }
 
     async fn active(&self, case: Case, aws: &Aws, hostname: &str) -> Result<Done<LoadBalancer>> {
@@ -463,16 +467,6 @@ impl Chain<'_> {
         found.into_iter().map(read).max_by_key(most).unwrap_or(Controller::Missing)
     }
 
-    /// The listeners to ask: as the Ingress and AWS tell, else the usual ones.
-    async fn listeners(&self, account: &Account, balancer: Option<&LoadBalancer>) -> Vec<Listener> {
-        let named = self.seen().await.map(|seen| seen.listeners).unwrap_or_default();
-        let there = match (account, balancer) {
-            (Account::Known(aws), Some(balancer)) => aws.listeners(&balancer.arn).await.map(|all| verify::in_aws(&all)).unwrap_or_default(),
-            _ => Vec::new(),
-        };
-        listeners::or_usual(listeners::to_ask(&named, &there))
-    }
-
     /// The nodes' zones by instance; empty where nodes may not be read.
     async fn instances(&self) -> BTreeMap<String, String> {
         let nodes = self.cluster.list::<Node>("", "").await.unwrap_or_default();
@@ -509,6 +503,15 @@ pub(super) async fn account(shared: &Shared) -> Result<Account> {
         Err(fault) if plain => Ok(Account::Unknown(format!("AWS is not asked: {fault}"))),
         Err(fault) => Err(fault),
     }
+}
+
+/// The listeners to ask: as the Ingress and AWS tell, else the usual ones.
+async fn listeners(named: &[Listener], account: &Account, balancer: Option<&LoadBalancer>) -> Vec<Listener> {
+    let there = match (account, balancer) {
+        (Account::Known(aws), Some(balancer)) => aws.listeners(&balancer.arn).await.map(|all| verify::in_aws(&all)).unwrap_or_default(),
+        _ => Vec::new(),
+    };
+    listeners::or_usual(listeners::to_ask(named, &there))
 }
 
 fn target(t: crate::clients::aws::Target) -> Target {

@@ -33,7 +33,7 @@ pub enum Scheme {
 }
 
 impl Scheme {
-    pub fn default_port(self) -> u16 {
+    pub const fn default_port(self) -> u16 {
         match self {
             Scheme::Http => 80,
             Scheme::Https => 443,

@@ -106,6 +106,11 @@ impl Seen {
         self.class_controller.as_deref() == Some("eks.amazonaws.com/alb")
     }
 
+    /// The listeners to ask where AWS is not asked: those that it names, else the usual ones.
+    pub fn listeners_to_ask(&self) -> Vec<Listener> {
+        listeners::or_usual(listeners::to_ask(&self.listeners, &[]))
+    }
+
     /// Is it the self-managed controller's to take? Its class by annotation needs no IngressClass.
     fn is_for_the_controller(&self) -> bool {
         self.class_controller.as_deref().map_or(self.class.as_deref() == Some("alb"), |controller| controller == "ingress.k8s.aws/alb")

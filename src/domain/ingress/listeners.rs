@@ -17,11 +17,7 @@ pub const USUAL: [Listener; 2] = [Listener::usual(Scheme::Http), Listener::usual
 impl Listener {
     /// The scheme's own port.
     pub const fn usual(scheme: Scheme) -> Self {
-        let port = match scheme {
-            Scheme::Http => 80,
-            Scheme::Https => 443,
-        };
-        Self { scheme, port }
+        Self { scheme, port: scheme.default_port() }
     }
 
     /// `HTTP` or `HTTPS`, as AWS and the annotation call it; others are not asked.

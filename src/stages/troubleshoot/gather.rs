@@ -10,7 +10,7 @@ use crate::clients::http::NetError;
 use crate::clients::kube::Cluster;
 use crate::domain::certificates::{Cause, gather, judge};
 use crate::domain::ingress::accepted::Seen;
-use crate::domain::ingress::listeners::{self, Listener};
+use crate::domain::ingress::listeners::Listener;
 use crate::domain::mesh::ready::{GATEWAY, SYSTEM};
 use crate::domain::probe::Request;
 use crate::domain::routes::PublicHost;
@@ -185,8 +185,7 @@ async fn balancer(shared: &Shared, cluster: &Cluster) -> Result<Result<(String, 
         return Ok(Err(format!("{named} does not exist")));
     };
     let seen = Seen::of(&serde_json::to_value(&object).unwrap_or_default());
-    let listeners = listeners::or_usual(listeners::to_ask(&seen.listeners, &[]));
-    Ok(seen.hostname().map(|name| (name.to_owned(), listeners)).ok_or_else(|| format!("{named} has no hostname")))
+    Ok(seen.hostname().map(|name| (name.to_owned(), seen.listeners_to_ask())).ok_or_else(|| format!("{named} has no hostname")))
 }
 
 fn door(name: &str, service: Option<&Service>, nodes: &[Node], gateways: &[Pod]) -> Result<Door, String> {
