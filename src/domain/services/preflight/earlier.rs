@@ -26,8 +26,7 @@ pub async fn room(cluster: &Cluster, namespace: &str, earlier: &[Apply<'_>]) -> 
                 return Some(manifest.title());
             }
         }
-        let goes = |was: &&Manifest| Kind::parse(was.kind()).is_some() && !before.manifests.iter().any(|manifest| manifest.title() == was.title());
-        if let Some(gone) = before.running.into_iter().flatten().filter(|was| before.home(was) == namespace).find(goes) {
+        if let Some(gone) = before.leaving().find(|was| before.home(was) == namespace) {
             return Some(gone.title());
         }
     }

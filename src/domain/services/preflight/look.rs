@@ -115,8 +115,7 @@ struct Tried {
 impl Tried {
     /// Do older pods of this workload, or other workloads, leave before the new pods need their room?
     fn makes_room(&self, manifest: &Manifest, apply: &Apply<'_>) -> bool {
-        let replaced = |running: &Manifest| Kind::parse(running.kind()).is_some() && !apply.manifests.iter().any(|m| m.title() == running.title());
-        if apply.running.is_some_and(|running| running.iter().any(replaced)) {
+        if apply.leaving().next().is_some() {
             return true;
         }
         let Some(before) = &self.before else { return false };

@@ -19,6 +19,7 @@ use crate::base::codes::Code;
 use crate::base::fault::Fault;
 use crate::base::place::Place;
 use crate::domain::services::manifests::Manifest;
+use crate::domain::services::rollout::seen::Kind;
 
 /// What is about to be applied.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +40,12 @@ impl<'a> Apply<'a> {
     /// Nothing, yet.
     pub fn to(namespace: &'a str) -> Self {
         Self { namespace, manifests: &[], hooks: &[], running: None, unknown: None, dry_run: false }
+    }
+
+    /// The workloads of the running revision that it takes away.
+    fn leaving(&self) -> impl Iterator<Item = &'a Manifest> {
+        let stays = |was: &Manifest| self.manifests.iter().any(|manifest| manifest.title() == was.title());
+        self.running.into_iter().flatten().filter(move |was| Kind::parse(was.kind()).is_some() && !stays(was))
     }
 
     /// The namespace that an object of it goes to.
