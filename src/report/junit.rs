@@ -121,9 +121,10 @@ pub fn render(run: &RunSummary, stage: &StageRun, dialect: &Dialect, out: &mut i
     xml::write(&report, out, &named, |named| case::render(named, environment, run.run.build_url.as_deref(), dialect))
 }
 
-/// A case with its name in the file.
+/// A case with its class and name in the file.
 struct Named<'a> {
     case: &'a CaseResult,
+    class: String,
     name: String,
 }
 
@@ -135,7 +136,7 @@ fn named<'a>(case: &'a CaseResult, environment: &str, names: &mut HashSet<(Strin
         n += 1;
         name = format!("{base} ({n})");
     }
-    Named { case, name }
+    Named { case, class, name }
 }
 
 /// What stands beside the cases that ended: those that run, or a stand-in where there is none at all.

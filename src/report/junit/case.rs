@@ -8,7 +8,7 @@ use quick_junit::{NonSuccessKind, Property, TestCase, TestCaseStatus, TestRerun}
 use crate::base::fault::Fault;
 use crate::engine::event::{Attempt, CaseEnd};
 use crate::engine::outcome::{Change, Outcome, is_failure};
-use crate::report::junit::{Attachments, Dialect, Flavor, Named, classname, stamp};
+use crate::report::junit::{Attachments, Dialect, Flavor, Named, stamp};
 use crate::report::logs;
 use crate::report::text::{CAP, cap, clean, line};
 
@@ -17,10 +17,10 @@ const MESSAGE: usize = 200;
 /// Attempts that are shown one by one; the first and the last matter.
 const ATTEMPTS: usize = 20;
 
-pub(super) fn render(Named { case, name }: &Named<'_>, environment: &str, build_url: Option<&str>, dialect: &Dialect) -> TestCase {
+pub(super) fn render(Named { case, class, name }: &Named<'_>, environment: &str, build_url: Option<&str>, dialect: &Dialect) -> TestCase {
     let end = &case.end;
     let mut out = TestCase::new(name, status(end));
-    out.set_classname(classname(environment, &end.case));
+    out.set_classname(class);
     out.set_time(end.seconds);
     let log = case.log.then(|| logs::relative(environment, &end.case));
     if dialect.flavor == Flavor::Rich {
