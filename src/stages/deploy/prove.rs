@@ -95,10 +95,16 @@ impl Step<'_> {
     }
 
     async fn prove_endpoints(&self, put: &Put, pods: &[Vec<Pod>], case: &Case) -> Result<Done> {
+        let shared = &self.ctx.shared;
+        let upsert: Vec<Entry> = shared.pipeline.routes.iter().flat_map(|r| r.upsert.clone()).collect();
+        // A values file that cannot be read is for `routes` to tell.
+        let listed = verify::listed(shared).unwrap_or_default();
         let mut notes = Vec::new();
         for (follower, pods) in put.followers.iter().zip(pods).filter(|(_, pods)| !pods.is_empty()) {
             for service in self.services(put, follower).await? {
-                self.routed_ports(&service, case)?;
+                let name = service.metadata.name.as_deref().unwrap_or_default();
+                let routes = routes::leading_to(&upsert, &listed, (name, self.namespace.name()));
+                self.routed_ports(&service, &routes, case)?;
                 let names: Vec<&str> = pods.iter().map(|p| p.name.as_str()).collect();
                 let hear = |facts: &endpoints::Seen| case.observed("endpoints", &json!({"facts": facts, "verdict": {"lack": facts.lack()}}));
                 notes.push(proof::endpoints(self.cluster, &service, &names, |reason| case.progress(reason), hear).await?);
@@ -112,15 +118,11 @@ impl Step<'_> {
     }
 
     /// A port that a route leads to must be one of the Service's.
-    fn routed_ports(&self, service: &KubeService, case: &Case) -> Result<()> {
-        let (shared, name) = (&self.ctx.shared, service.metadata.name.clone().unwrap_or_default());
-        let upsert: Vec<Entry> = shared.pipeline.routes.iter().flat_map(|r| r.upsert.clone()).collect();
-        // A values file that cannot be read is for `routes` to tell.
-        let listed = verify::listed(shared).unwrap_or_default();
-        let here = routes::leading_to(&upsert, &listed, (&name, self.namespace.name()));
+    fn routed_ports(&self, service: &KubeService, here: &[(&Entry, Source<'_>)], case: &Case) -> Result<()> {
         if here.is_empty() {
             return Ok(());
         }
+        let (shared, name) = (&self.ctx.shared, service.metadata.name.clone().unwrap_or_default());
         let ports = service.spec.iter().flat_map(|s| s.ports.iter().flatten()).map(|p| p.port).collect();
         let routes = here.iter().map(|(entry, _)| endpoints::Route { name: entry.virtual_name.clone(), port: entry.port.into() }).collect();
         let facts = endpoints::Routes { service: name, ports, routes };
