@@ -189,12 +189,13 @@ async fn one(asker: &Asker, cure: &Cure<'_>, item: &Item, params: &Verify, case:
 /// Listens; where a stale certificate may be behind the answer, has it looked into until it is proven or the time is up.
 async fn judged(talk: &Talk<'_>, cure: &Cure<'_>, ticket: Ticket, item: &Item, params: &Verify, case: &Case) -> Result<Done> {
     let (mut start, limit) = (talk.asked_for(), params.timeout.0);
+    let left_from = |start: Duration| limit.saturating_sub(talk.asked_for().saturating_sub(start));
     let mut ticket = Some(ticket);
     let mut explained = None;
     // What was done to the gateway before the workload's turn.
     let mut so_far = String::new();
     loop {
-        let left = limit.saturating_sub(talk.asked_for().saturating_sub(start));
+        let left = left_from(start);
         let heard = talk.listen(left, item.service.is_some() && !left.is_zero()).await;
         let (reply, fault) = match heard {
             Ok(Heard::Right { note }) if so_far.is_empty() => return Ok(Done::unchanged((), note)),
@@ -214,8 +215,8 @@ async fn judged(talk: &Talk<'_>, cure: &Cure<'_>, ticket: Ticket, item: &Item, p
                 if again {
                     return Err(explain(fault, explained));
                 }
-                if limit.saturating_sub(talk.asked_for().saturating_sub(start)) < LOOK_AGAIN {
-                    let last = talk.listen(limit.saturating_sub(talk.asked_for().saturating_sub(start)), false).await;
+                if left_from(start) < LOOK_AGAIN {
+                    let last = talk.listen(left_from(start), false).await;
                     return match last {
                         Ok(Heard::Right { note }) => Ok(Done::unchanged((), note)),
                         Ok(Heard::Unasked { reason }) => Ok(Done::Skipped(reason)),
