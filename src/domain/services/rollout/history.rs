@@ -181,6 +181,11 @@ impl History {
         new_events(&self.old_events, snapshot)
     }
 
+    /// Those of one pod.
+    pub fn events_of<'a>(&'a self, snapshot: &'a Snapshot, pod: &'a Pod) -> impl Iterator<Item = &'a Event> {
+        self.new_events(snapshot).filter(|e| e.kind == "Pod" && e.name == pod.name)
+    }
+
     /// Has nobody tried to create a pod since older pods last made room?
     pub fn is_untried(&self) -> bool {
         self.room.made.is_some_and(|made| self.room.refused.is_none_or(|refused| refused <= made + ROOM_COUNTS))

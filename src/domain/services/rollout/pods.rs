@@ -185,9 +185,11 @@ fn unschedulable(snapshot: &Snapshot, history: &History, policy: &Policy, pod: &
 const NO_SCALE_UP: &str = "no scale-up";
 
 /// An autoscaler's last word on a pod that no node takes.
-fn autoscaler_said<'a>(snapshot: &'a Snapshot, history: &'a History, pod: &Pod) -> Option<&'a Event> {
-    let of_pod = history.new_events(snapshot).filter(|e| e.kind == "Pod" && e.name == pod.name);
-    of_pod.filter(|e| matches!(e.reason.as_str(), "TriggeredScaleUp" | "Nominated") || is_no_scale_up(e)).max_by_key(|e| e.last)
+fn autoscaler_said<'a>(snapshot: &'a Snapshot, history: &'a History, pod: &'a Pod) -> Option<&'a Event> {
+    history
+        .events_of(snapshot, pod)
+        .filter(|e| matches!(e.reason.as_str(), "TriggeredScaleUp" | "Nominated") || is_no_scale_up(e))
+        .max_by_key(|e| e.last)
 }
 
 fn is_no_scale_up(event: &Event) -> bool {
@@ -232,7 +234,7 @@ pub fn failing_mount<'a>(snapshot: &'a Snapshot, history: &'a History, pod: &'a 
     if started || pod.is_finished() {
         return None;
     }
-    let events = || history.new_events(snapshot).filter(|e| e.kind == "Pod" && e.name == pod.name);
+    let events = || history.events_of(snapshot, pod);
     events()
         .filter(|e| matches!(e.reason.as_str(), "FailedMount" | "FailedAttachVolume" | "FailedMapVolume"))
         .filter(|e| !e.message.contains("failed to sync"))
@@ -317,8 +319,8 @@ fn reason_words(reason: &str) -> String {
 /// What the kubelet last heard from a probe of this pod.
 pub fn probe_answer(snapshot: &Snapshot, history: &History, pod: &Pod, container: &Container) -> Option<String> {
     let event = history
-        .new_events(snapshot)
-        .filter(|e| e.kind == "Pod" && e.name == pod.name && e.reason == "Unhealthy")
+        .events_of(snapshot, pod)
+        .filter(|e| e.reason == "Unhealthy")
         .filter(|e| pod.containers.iter().filter(|c| !c.ready).count() == 1 || e.message.contains(&container.name))
         .max_by_key(|e| e.last)?;
     let said = text::one_line(&event.message);
