@@ -37,14 +37,19 @@ impl Http {
         let answer = match request.scheme {
             Scheme::Http => self.plain(&mut run, &addresses).await?,
             Scheme::Https => {
-                let (stream, peer) = run.connect(&addresses).await?;
-                let (stream, tls) = self.handshake(&mut run, stream).await?;
-                let h2 = tls.alpn == "h2";
-                Answer { tls: Some(tls), peer: Some(peer), ..run.exchange(stream, h2).await? }
+                // Apart: else a plain request would have to carry the room for all of this.
+                Box::pin(self.secure(&mut run, &addresses)).await?
             }
         };
         run.timings.total = run.start.elapsed();
         Ok(Answer { timings: run.timings, ..answer })
+    }
+
+    async fn secure(&self, run: &mut Run<'_>, addresses: &[SocketAddr]) -> Result<Answer, NetError> {
+        let (stream, peer) = run.connect(addresses).await?;
+        let (stream, tls) = self.handshake(run, stream).await?;
+        let h2 = tls.alpn == "h2";
+        Ok(Answer { tls: Some(tls), peer: Some(peer), ..run.exchange(stream, h2).await? })
     }
 
     /// Over a kept connection if there is one. That it was closed meanwhile says nothing about its address: then over a new one.
