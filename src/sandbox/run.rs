@@ -145,6 +145,7 @@ fn environment(world: &World, kubeconfig: &str, aws: SocketAddr, dns: SocketAddr
         ("AWS_ACCESS_KEY_ID", world.access.access_key.clone()),
         ("AWS_SECRET_ACCESS_KEY", world.access.secret_key.clone()),
         ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
+        ("MESHSTEP_AWS_PACE", "1s".to_owned()),
         ("MESHSTEP_DNS", dns.to_string()),
         ("MESHSTEP_CONNECT_TO", connect.to_owned()),
         ("MESHSTEP_CACERT", ca.to_owned()),

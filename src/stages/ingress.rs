@@ -40,10 +40,10 @@ use crate::stages::{Seconds, Shared, verify};
 
 /// The re-list beside the watches.
 const RELIST: Duration = Duration::from_secs(10);
-/// AWS counts every Describe call of the account together: never more often than this, once the first seconds are over.
+/// AWS counts every Describe call of the account together: never more often than this.
 const AWS_FASTEST: Duration = Duration::from_secs(10);
 /// And not more seldom than this, however much it throttles.
-const AWS_SLOWEST: Duration = Duration::from_secs(60);
+pub(super) const AWS_SLOWEST: Duration = Duration::from_secs(60);
 /// Events that are looked at, the newest.
 const MOST_EVENTS: usize = 30;
 
@@ -255,7 +255,7 @@ impl Chain<'_> {
     }
 
     async fn active(&self, case: Case, aws: &Aws, hostname: &str) -> Result<Done<LoadBalancer>> {
-        let (start, case, pace) = (Instant::now(), &case, &Pace::default());
+        let (start, case, pace) = (Instant::now(), &case, &Pace::of_aws(&self.ctx.shared));
         let balancer = self
             .wait(
                 2,
@@ -315,7 +315,7 @@ impl Chain<'_> {
 
     async fn healthy(&self, case: Case, aws: &Aws, groups: &[String], zones: Vec<String>) -> Result<Done<()>> {
         let instances = OnceCell::new();
-        let (min, case, pace) = (self.params.min_healthy as usize, &case, &Pace::default());
+        let (min, case, pace) = (self.params.min_healthy as usize, &case, &Pace::of_aws(&self.ctx.shared));
         let stuck_since = Mutex::new(None::<Instant>);
         let (n, all) = self
             .wait(
@@ -352,7 +352,7 @@ impl Chain<'_> {
     }
 
     async fn dns(&self, case: Case, hostname: &str) -> Result<Done<()>> {
-        let (case, http, pace) = (&case, &self.ctx.shared.http, &Pace::default());
+        let (case, http, pace) = (&case, &self.ctx.shared.http, &Pace::growing());
         let addresses = self
             .wait(
                 5,
@@ -372,7 +372,7 @@ impl Chain<'_> {
 
     /// Asks through the load balancer, over HTTP first, until Envoy answers.
     async fn first_answer(&self, case: Case, hostname: &str, scheme: Option<&str>, listeners: &[Listener]) -> Result<Done<()>> {
-        let (start, case, pace) = (Instant::now(), &case, &Pace::default());
+        let (start, case, pace) = (Instant::now(), &case, &Pace::growing());
         let filters = &self.ctx.shared.filters;
         let chosen = |h: &PublicHost| filters.service(&h.service) && filters.namespace(&h.namespace) && filters.host(&h.host);
         let named = verify::public_hosts(&self.ctx.shared)?.into_iter().find(|h| !h.is_wildcard() && chosen(h)).map(|h| h.host);
@@ -520,7 +520,7 @@ fn target(t: crate::clients::aws::Target) -> Target {
 }
 
 /// What AWS answered; a call that failed for a passing reason is looked at again, a throttled one later and later.
-fn asked<T>(result: Result<T>, pace: &Pace) -> Result<std::result::Result<T, String>> {
+pub(super) fn asked<T>(result: Result<T>, pace: &Pace) -> Result<std::result::Result<T, String>> {
     match result {
         Ok(value) => {
             pace.throttled(false);
@@ -553,14 +553,28 @@ async fn either((a, b): (&Nudge, &Nudge)) {
     }
 }
 
-/// 1, 2, 4, 8 s, then every 10 s and a little more; after a throttled call up to a minute.
-#[derive(Default)]
+/// The pauses between looks: each twice as long as the one before, up to 10 s and a little more; after a throttled call up to a minute.
 pub(super) struct Pace {
+    first: Duration,
     looks: AtomicU32,
     throttled: AtomicU32,
 }
 
 impl Pace {
+    fn from(first: Duration) -> Self {
+        Self { first, looks: AtomicU32::default(), throttled: AtomicU32::default() }
+    }
+
+    /// 1, 2, 4, 8 s, then every 10 s.
+    fn growing() -> Self {
+        Self::from(Duration::from_secs(1))
+    }
+
+    /// Every 10 s. A simulated AWS, where all goes faster and nothing is counted, gives its own first pause with `MESHSTEP_AWS_PACE`.
+    pub(super) fn of_aws(shared: &Shared) -> Self {
+        Self::from(shared.settings.get("MESHSTEP_AWS_PACE").and_then(Seconds::parse).map_or(AWS_FASTEST, |first| first.0))
+    }
+
     fn throttled(&self, is: bool) {
         let times = if is { self.throttled.load(Relaxed) + 1 } else { 0 };
         self.throttled.store(times, Relaxed);
@@ -572,7 +586,7 @@ impl Pace {
 
     fn pause(&self, random: f64) -> Duration {
         let full = match self.throttled.load(Relaxed) {
-            0 => Duration::from_secs(1 << self.looks.fetch_add(1, Relaxed).min(4)).min(AWS_FASTEST),
+            0 => (self.first * (1 << self.looks.fetch_add(1, Relaxed).min(4))).min(AWS_FASTEST),
             n => (AWS_FASTEST * (1 << n.min(3))).min(AWS_SLOWEST),
         };
         full.mul_f64(1.0 + 0.1 * random)
@@ -613,9 +627,11 @@ mod tests {
 
     #[test]
     fn aws_is_asked_at_most_every_ten_seconds_and_less_when_it_throttles() {
-        let pace = Pace::default();
-        let seconds = |n: usize| -> Vec<u64> { (0..n).map(|_| pace.pause(0.0).as_secs()).collect() };
-        assert_eq!(seconds(6), [1, 2, 4, 8, 10, 10]);
+        let seconds = |pace: &Pace, n: usize| -> Vec<u64> { (0..n).map(|_| pace.pause(0.0).as_secs()).collect() };
+        assert_eq!(seconds(&Pace::growing(), 6), [1, 2, 4, 8, 10, 10]);
+        let pace = Pace::from(AWS_FASTEST);
+        let seconds = |n| seconds(&pace, n);
+        assert_eq!(seconds(3), [10, 10, 10]);
         pace.throttled(true);
         assert_eq!(seconds(1), [20]);
         pace.throttled(true);

@@ -79,7 +79,7 @@ impl Proof<'_> {
         let start = Instant::now();
         let limit = self.shared.pipeline.ingress.as_ref().map_or(LIMIT, |i| i.timeout.0);
         let nudge = self.cluster.watch::<IngressObject>(&self.alb.stack.namespace, "");
-        let (pace, orphaned) = (Pace::default(), Mutex::new(None::<Instant>));
+        let (pace, orphaned) = (Pace::of_aws(self.shared), Mutex::new(None::<Instant>));
         let deleted = self.delete_orphan().await?;
         let wake = || {
             let sleep = pace.sleep();
@@ -87,7 +87,11 @@ impl Proof<'_> {
             async move { _ = tokio::time::timeout_at(sleep.deadline(), nudge.next()).await }
         };
         let look = || async {
-            match self.left().await? {
+            let left = match ingress::asked(self.left().await, &pace)? {
+                Ok(left) => left,
+                Err(reason) => return Ok(Poll::NotYet(reason)),
+            };
+            match left {
                 Left::Nothing => Ok(Poll::Ready(())),
                 Left::InCluster(reason) => {
                     self.set(Holder::InCluster);
@@ -111,7 +115,7 @@ impl Proof<'_> {
                 }
             }
         };
-        let waited = wait::until(Patience::new(limit, Duration::from_secs(10)), |reason| case.progress(reason), wake, look).await;
+        let waited = wait::until(Patience::new(limit, 2 * ingress::AWS_SLOWEST), |reason| case.progress(reason), wake, look).await;
         if let Err(error) = waited {
             return Err(match error {
                 wait::WaitError::Failed(fault) => *fault,
