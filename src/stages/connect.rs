@@ -116,7 +116,7 @@ pub async fn open(shared: &Shared) -> Result<kube::Cluster> {
             Cluster::Context(context) => Access::Context { context: Some(context.context.clone()), private },
             Cluster::Eks(eks) => Access::Eks(access(shared, eks, private).await?),
         };
-        kube::Cluster::connect(access, &shared.settings).await
+        kube::Cluster::connect(access, &shared.settings).await.map_err(|fault| fault.at(shared.place("/cluster/context")))
     };
     shared.connection.cluster.get_or_try_init(opening).await.cloned()
 }

@@ -9,6 +9,7 @@ use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
 use super::token::TokenSource;
 use crate::base::codes::Code;
 use crate::base::fault::{Class, Fault, Result};
+use crate::base::place::Place;
 use crate::base::{secrets, text};
 use crate::clients::settings::Settings;
 
@@ -169,7 +170,8 @@ fn api_failed(message: impl AsRef<str>) -> Fault {
 }
 
 fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> Fault {
-    Fault::new(Code::FileInvalid, format!("kubeconfig `{}`: {error}", path.display()))
+    let path = path.display().to_string();
+    Fault::new(Code::FileInvalid, format!("kubeconfig `{path}`: {error}")).at(Some(&Place::new(path, 0, 0)))
 }
 
 fn unusable(error: &dyn std::fmt::Display) -> Fault {
