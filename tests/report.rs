@@ -52,7 +52,7 @@ fn recorder(options: &Options, out: &Paper, err: &Paper) -> Recorder {
 
 fn end(record: &Recorder, exit: u8) {
     record.emit(Event::StageEnded { stage: "deploy".into(), seconds: Duration::from_secs(1) });
-    record.emit(Event::RunEnded { exit, seconds: Duration::from_secs(1) });
+    record.end(exit, Duration::from_secs(1));
 }
 
 fn options(dir: &Path) -> Options {

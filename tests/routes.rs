@@ -23,10 +23,9 @@ use tokio_util::sync::CancellationToken;
 struct Heard(Arc<Mutex<Vec<CaseEnd>>>);
 
 impl Reporter for Heard {
-    fn event(&mut self, event: &Stamped) {
-        if let Event::CaseEnded(end) = &event.event {
-            self.0.lock().expect("lock").push((**end).clone());
-        }
+    fn events(&mut self, events: &[Stamped]) {
+        let ends = events.iter().filter_map(|event| if let Event::CaseEnded(end) = &event.event { Some((**end).clone()) } else { None });
+        self.0.lock().expect("lock").extend(ends);
     }
 }
 

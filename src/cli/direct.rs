@@ -46,7 +46,7 @@ async fn ask(direct: Direct, args: VerifyArgs, environment: Environment) -> Resu
     record.emit(Event::StageEnded { stage: STAGE.to_owned(), seconds: start.elapsed() });
     ticking.abort();
     let exit = record.aborted().and_then(|aborted| aborted.exit).unwrap_or_else(|| worst(record.faults()));
-    record.emit(Event::RunEnded { exit, seconds: start.elapsed() });
+    record.end(exit, start.elapsed());
     Ok(exit)
 }
 

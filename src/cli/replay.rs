@@ -61,7 +61,7 @@ fn verdicts(shown: &str, bytes: &[u8]) -> Result<(Vec<Line>, Option<Fault>)> {
             _ if !began => return Err(foreign(shown)),
             Event::CaseStarted { case } => drop(cases.remove(&key(&case))),
             Event::Observed { case, kind, data } => {
-                let drawn = cases.entry(key(&case)).or_default().take(&kind, &data).map_err(|why| {
+                let drawn = cases.entry(key(&case)).or_default().take(&kind, &data.value()).map_err(|why| {
                     Fault::new(Code::FileInvalid, format!("line {} of {shown} cannot be judged: {why}", index + 1))
                         .next("replay it with the version of meshstep that wrote it")
                 })?;

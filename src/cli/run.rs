@@ -198,6 +198,6 @@ fn setup_failed(record: &Recorder, stage: &str, fault: Fault) -> u8 {
     record.emit(Event::StageStarted { stage: stage.to_owned() });
     record.for_stage(stage).case("setup").fail(fault);
     record.emit(Event::StageEnded { stage: stage.to_owned(), seconds: Duration::ZERO });
-    record.emit(Event::RunEnded { exit, seconds: Duration::ZERO });
+    record.end(exit, Duration::ZERO);
     exit
 }

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::base::fault::Fault;
 use crate::base::place::Place;
@@ -88,7 +89,7 @@ pub enum Event {
     Observed {
         case: CaseId,
         kind: String,
-        data: Value,
+        data: Json,
     },
     CaseEnded(Box<CaseEnd>),
     StageEnded {
@@ -101,6 +102,40 @@ pub enum Event {
         #[serde(with = "secs")]
         seconds: Duration,
     },
+}
+
+/// JSON as text: of most that is observed nobody ever reads the parts.
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
+pub struct Json(Box<RawValue>);
+
+impl Json {
+    pub fn of(data: &impl Serialize) -> Self {
+        Self(to_raw_value(data).unwrap_or_else(|_| RawValue::NULL.to_owned()))
+    }
+
+    pub fn text(&self) -> &str {
+        self.0.get()
+    }
+
+    pub fn value(&self) -> Value {
+        serde_json::from_str(self.text()).unwrap_or_default()
+    }
+}
+
+impl PartialEq for Json {
+    fn eq(&self, other: &Self) -> bool {
+        self.text() == other.text()
+    }
+}
+
+impl Eq for Json {}
+
+impl<'de> Deserialize<'de> for Json {
+    /// By its value: a text in the middle of a line cannot be borrowed from it once serde has looked for the event's kind.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Value::deserialize(deserializer).map(|value| Self::of(&value))
+    }
 }
 
 /// An event with its time: one line of `run.jsonl`.
@@ -146,7 +181,14 @@ mod tests {
             output: String::new(),
         };
         let line = Stamped { at: Timestamp::UNIX_EPOCH, event: Event::CaseEnded(Box::new(end)) };
-        let text = serde_json::to_string(&line).expect("json");
-        assert_eq!(serde_json::from_str::<Stamped>(&text).expect("back"), line, "{text}");
+        let observed = Event::Observed {
+            case: CaseId { stage: "deploy".into(), service: None, name: "rollout".into() },
+            kind: "rollout".into(),
+            data: Json::of(&serde_json::json!({ "z": [1.5, "ä\"\n", null], "a": {} })),
+        };
+        for line in [line, Stamped { at: Timestamp::UNIX_EPOCH, event: observed }] {
+            let text = serde_json::to_string(&line).expect("json");
+            assert_eq!(serde_json::from_str::<Stamped>(&text).expect("back"), line, "{text}");
+        }
     }
 }

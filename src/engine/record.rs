@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -12,12 +12,14 @@ use tokio_util::sync::CancellationToken;
 use crate::base::codes::Code;
 use crate::base::fault::{Class, Fault};
 use crate::base::place::Place;
-use crate::engine::event::{Attempt, CaseEnd, CaseId, Event, Stamped};
+use crate::engine::event::{Attempt, CaseEnd, CaseId, Event, Json, Stamped};
 use crate::engine::outcome::{Change, Outcome};
+use crate::engine::redact;
 
 /// Consumes events, in order, and never calls back. Must not block for long.
 pub trait Reporter: Send {
-    fn event(&mut self, event: &Stamped);
+    /// All events that wait; when many cases run at once these are many.
+    fn events(&mut self, events: &[Stamped]);
     /// Called about twice a second, for what is written at intervals.
     fn tick(&mut self) {}
 }
@@ -28,8 +30,18 @@ pub const NOT_STARTED: &str = "not started: aborted";
 /// How long an aborted case may take to end its children before it is dropped.
 const ABORT_GRACE: Duration = Duration::from_secs(8);
 
+/// What all clones share.
 struct Shared {
-    reporters: Vec<Box<dyn Reporter>>,
+    tally: Mutex<Tally>,
+    /// What the reporters have not heard of yet.
+    unheard: Mutex<Vec<Stamped>>,
+    reporters: Mutex<Reporters>,
+}
+
+type Reporters = Vec<Box<dyn Reporter>>;
+
+#[derive(Default)]
+struct Tally {
     faults: Vec<Class>,
     seen: HashSet<CaseId>,
     repaired: usize,
@@ -37,16 +49,51 @@ struct Shared {
 }
 
 impl Shared {
-    fn tell(&mut self, event: Event) {
-        let stamped = Stamped { at: Timestamp::now(), event };
-        self.reporters.iter_mut().for_each(|reporter| reporter.event(&stamped));
+    /// Tells the reporters. While one task does so the others leave their events to it and go on.
+    fn tell(&self, mut event: Event) {
+        redact::clean(&mut event);
+        {
+            let mut unheard = lock(&self.unheard);
+            unheard.push(Stamped { at: Timestamp::now(), event });
+        }
+        // Looked at once more after each time: meanwhile others may have left theirs.
+        while self.has_unheard() {
+            let mut reporters = match self.reporters.try_lock() {
+                Ok(reporters) => reporters,
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => return,
+            };
+            self.drain(&mut reporters);
+        }
     }
+
+    /// When it returns, the reporters have heard of all events before it.
+    fn settle(&self) -> MutexGuard<'_, Reporters> {
+        let mut reporters = lock(&self.reporters);
+        self.drain(&mut reporters);
+        reporters
+    }
+
+    fn has_unheard(&self) -> bool {
+        !lock(&self.unheard).is_empty()
+    }
+
+    fn drain(&self, reporters: &mut Reporters) {
+        let events = std::mem::take(&mut *lock(&self.unheard));
+        if !events.is_empty() {
+            reporters.iter_mut().for_each(|reporter| reporter.events(&events));
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Records the cases of one stage. Cheap to clone; clones share everything.
 #[derive(Clone)]
 pub struct Recorder {
-    shared: Arc<Mutex<Shared>>,
+    shared: Arc<Shared>,
     cancel: CancellationToken,
     abort: Arc<Mutex<Option<Aborted>>>,
     stage: String,
@@ -110,8 +157,8 @@ pub struct Case {
 
 impl Recorder {
     pub fn new(reporters: Vec<Box<dyn Reporter>>, cancel: CancellationToken) -> Self {
-        let shared = Shared { reporters, faults: Vec::new(), seen: HashSet::new(), repaired: 0, would_change: 0 };
-        Self { shared: Arc::new(Mutex::new(shared)), cancel, abort: Arc::default(), stage: String::new() }
+        let shared = Shared { tally: Mutex::default(), unheard: Mutex::default(), reporters: Mutex::new(reporters) };
+        Self { shared: Arc::new(shared), cancel, abort: Arc::default(), stage: String::new() }
     }
 
     /// The same recorder, for the cases of `stage`.
@@ -130,26 +177,28 @@ impl Recorder {
     }
 
     pub fn emit(&self, event: Event) {
-        self.lock().tell(event);
+        self.shared.tell(event);
     }
 
     pub fn tick(&self) {
-        for reporter in &mut self.lock().reporters {
-            reporter.tick();
-        }
+        self.shared.settle().iter_mut().for_each(|reporter| reporter.tick());
+    }
+
+    /// Records the run's end. When it returns, all is reported.
+    pub fn end(&self, exit: u8, seconds: Duration) {
+        self.emit(Event::RunEnded { exit, seconds });
+        drop(self.shared.settle());
     }
 
     /// Ends the run: every case that runs is aborted with `why`, and `cancelled` fires. `exit`: the run's exit code, when a signal decides it.
     pub fn abort(&self, why: Fault, exit: Option<u8>) {
-        let mut abort = self.abort.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        abort.get_or_insert(Aborted { why, exit });
-        drop(abort);
+        lock(&self.abort).get_or_insert(Aborted { why, exit });
         self.cancel.cancel();
     }
 
     /// Why the run was aborted, if it was.
     pub fn aborted(&self) -> Option<Aborted> {
-        self.abort.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+        lock(&self.abort).clone()
     }
 
     /// Fires when the run is to end; child processes pass it on.
@@ -159,29 +208,25 @@ impl Recorder {
 
     /// The classes of all failed cases so far, of all stages.
     pub fn faults(&self) -> Vec<Class> {
-        self.lock().faults.clone()
+        lock(&self.shared.tally).faults.clone()
     }
 
     /// How many cases ended as repaired.
     pub fn repaired(&self) -> usize {
-        self.lock().repaired
+        lock(&self.shared.tally).repaired
     }
 
     /// How many cases would change something if this were no dry run.
     pub fn would_change(&self) -> usize {
-        self.lock().would_change
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Shared> {
-        self.shared.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.shared.tally).would_change
     }
 
     /// Case ids are unique in a run: a second one of the same name gets a number.
     fn unique(&self, mut id: CaseId) -> CaseId {
-        let mut shared = self.lock();
+        let seen = &mut lock(&self.shared.tally).seen;
         let base = id.name.clone();
         let mut n = 1;
-        while !shared.seen.insert(id.clone()) {
+        while !seen.insert(id.clone()) {
             n += 1;
             id.name = format!("{base} ({n})");
         }
@@ -193,14 +238,16 @@ impl Recorder {
         if let Outcome::Failed(fault) = &mut end.outcome {
             end.place = fault.place.take().or(end.place);
         }
-        let mut shared = self.lock();
-        match &end.outcome {
-            Outcome::Failed(fault) => shared.faults.push(fault.class),
-            Outcome::Repaired { .. } => shared.repaired += 1,
-            Outcome::Passed { change: Change::WouldChange, .. } => shared.would_change += 1,
-            Outcome::Passed { .. } | Outcome::Skipped { .. } => {}
+        {
+            let mut tally = lock(&self.shared.tally);
+            match &end.outcome {
+                Outcome::Failed(fault) => tally.faults.push(fault.class),
+                Outcome::Repaired { .. } => tally.repaired += 1,
+                Outcome::Passed { change: Change::WouldChange, .. } => tally.would_change += 1,
+                Outcome::Passed { .. } | Outcome::Skipped { .. } => {}
+            }
         }
-        shared.tell(Event::CaseEnded(Box::new(end)));
+        self.emit(Event::CaseEnded(Box::new(end)));
     }
 }
 
@@ -333,12 +380,11 @@ impl Case {
 
     /// Records what a verdict is drawn from, for `replay`.
     pub fn observed(&self, kind: &str, data: &impl Serialize) {
-        let data = serde_json::to_value(data).unwrap_or_default();
-        self.recorder.emit(Event::Observed { case: self.id.clone(), kind: kind.to_owned(), data });
+        self.recorder.emit(Event::Observed { case: self.id.clone(), kind: kind.to_owned(), data: Json::of(data) });
     }
 
     fn lock(&self) -> MutexGuard<'_, Gathered> {
-        self.gathered.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.gathered)
     }
 }
 
@@ -350,8 +396,8 @@ mod tests {
     struct Heard(Arc<Mutex<Vec<Stamped>>>);
 
     impl Reporter for Heard {
-        fn event(&mut self, event: &Stamped) {
-            self.0.lock().expect("lock").push(event.clone());
+        fn events(&mut self, events: &[Stamped]) {
+            self.0.lock().expect("lock").extend_from_slice(events);
         }
     }
 
@@ -389,6 +435,27 @@ mod tests {
             assert!(serde_json::from_str::<Stamped>(&line).is_ok(), "{line}");
         }
         assert!(heard.ends().iter().all(|end| end.place.as_ref() == Some(&of_fault)));
+    }
+
+    #[test]
+    fn every_event_of_many_tasks_is_heard_once_and_in_order() {
+        let (record, heard) = recorder();
+        std::thread::scope(|scope| {
+            for task in 0..4 {
+                let record = record.clone();
+                scope.spawn(move || (0..500).for_each(|n| record.note(format!("{task} {n}"))));
+            }
+        });
+        record.end(0, Duration::ZERO);
+        let events = heard.0.lock().expect("lock");
+        assert!(events.is_sorted_by_key(|stamped| stamped.at) && matches!(events.last().map(|last| &last.event), Some(Event::RunEnded { .. })));
+        for task in 0..4 {
+            let of_task = events.iter().filter_map(|stamped| match &stamped.event {
+                Event::Note { text, .. } => text.strip_prefix(&format!("{task} ")),
+                _ => None,
+            });
+            assert!(of_task.eq((0..500).map(|n| n.to_string())), "{task}");
+        }
     }
 
     #[tokio::test]

@@ -42,7 +42,7 @@ pub async fn run<C: Send + Sync>(stages: &[Box<dyn Stage<C>>], ctx: &Ctx<C>, pol
     }
     ticking.abort();
     let exit = exit_code(ctx, policy);
-    ctx.record.emit(Event::RunEnded { exit, seconds: start.elapsed() });
+    ctx.record.end(exit, start.elapsed());
     exit
 }
 
@@ -74,7 +74,8 @@ fn exit_code<C>(ctx: &Ctx<C>, policy: Policy) -> u8 {
 
 /// Lets reporters write what they write at intervals.
 pub async fn tick(record: Recorder) {
-    let mut interval = tokio::time::interval(Duration::from_millis(500));
+    // Soon, for a killed run is to leave reports; but a run that is over at once has no use for them.
+    let mut interval = tokio::time::interval_at(tokio::time::Instant::now() + Duration::from_millis(100), Duration::from_millis(500));
     loop {
         interval.tick().await;
         record.tick();

@@ -129,6 +129,7 @@ impl Console {
             run.stage_cases(&stage.name).for_each(|case| self.ended(case, run));
         }
         self.summary(run, exit);
+        self.screen.flush();
     }
 
     fn summary(&self, run: &RunSummary, exit: u8) {
@@ -221,13 +222,19 @@ impl Sink for Console {
         }
     }
 
+    fn pause(&mut self) {
+        self.screen.flush();
+    }
+
     fn tick(&mut self, run: &RunSummary) {
         self.tick_at(run, Timestamp::now());
+        self.screen.flush();
     }
 
     fn warned(&mut self, text: &str) {
         let text = format!("{} {}", self.style.paint(Paint::Warn, "! warning"), line(text, 500));
         self.print(&text);
+        self.screen.flush();
     }
 }
 

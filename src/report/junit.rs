@@ -118,7 +118,7 @@ pub fn render(run: &RunSummary, stage: &StageRun, dialect: &Dialect, out: &mut i
     report.add_test_suite(suite);
     let mut names = HashSet::new();
     let named: Vec<Named<'_>> = cases().map(|case| named(case, environment, &mut names)).collect();
-    xml::write(&report, out, &named, |named| case::render(named, environment, run.run.build_url.as_deref(), dialect))
+    xml::write(&report, out, &named, |named, words| case::render(named, environment, run.run.build_url.as_deref(), dialect, words))
 }
 
 /// A case with its class and name in the file.
@@ -215,6 +215,12 @@ impl Junit {
         }
     }
 
+    fn touched(&mut self, stage: &str) {
+        if !self.dirty.contains(stage) {
+            self.dirty.insert(stage.to_owned());
+        }
+    }
+
     fn write(&mut self, run: &RunSummary) {
         let start = Instant::now();
         for name in std::mem::take(&mut self.dirty) {
@@ -232,14 +238,10 @@ impl Junit {
 impl Sink for Junit {
     fn event(&mut self, event: &Stamped, run: &RunSummary) {
         match &event.event {
-            Event::StageStarted { stage } => {
-                self.dirty.insert(stage.clone());
-            }
-            Event::CaseStarted { case } => {
-                self.dirty.insert(case.stage.clone());
-            }
+            Event::StageStarted { stage } => self.touched(stage),
+            Event::CaseStarted { case } => self.touched(&case.stage),
             Event::CaseEnded(end) => {
-                self.dirty.insert(end.case.stage.clone());
+                self.touched(&end.case.stage);
                 // The first aborted case: whoever aborts may kill at any moment. The other running ones stand as errors already.
                 let cancelled = end.outcome.fault().is_some_and(|fault| fault.class == Class::Cancelled);
                 if cancelled && !std::mem::replace(&mut self.aborted, true) {
@@ -247,7 +249,7 @@ impl Sink for Junit {
                 }
             }
             Event::StageEnded { stage, .. } => {
-                self.dirty.insert(stage.clone());
+                self.touched(stage);
                 self.write(run);
             }
             Event::RunEnded { .. } => {

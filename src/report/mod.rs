@@ -1,7 +1,7 @@
 //! Reporters: they consume events and never call back.
 //!
-//! `reporters` makes one reporter that redacts each event, folds it into one `RunSummary` and hands both to the sinks: the run log,
-//! JUnit, the page, logs, the console, GitHub's step summary. A sink that cannot write is told of once and ends nothing.
+//! `reporters` makes one reporter that folds each event into one `RunSummary` and hands both to the sinks: the run log, JUnit, the page,
+//! logs, the console, GitHub's step summary. A sink that cannot write is told of once and ends nothing.
 
 pub mod console;
 pub mod github;
@@ -10,7 +10,6 @@ pub mod json;
 pub mod junit;
 pub mod logs;
 pub mod merge;
-mod redact;
 pub mod runlog;
 pub mod summary;
 pub mod svg;
@@ -71,6 +70,8 @@ pub enum Output {
 /// What is drawn from events. `run` has heard of `event` already.
 pub(crate) trait Sink: Send {
     fn event(&mut self, event: &Stamped, run: &RunSummary);
+    /// No other event waits: what was gathered of many is to be written.
+    fn pause(&mut self) {}
     fn tick(&mut self, _run: &RunSummary) {}
     /// Why it could not write, once after each time.
     fn trouble(&mut self) -> Option<String> {
@@ -107,10 +108,12 @@ impl Reports {
 }
 
 impl Reporter for Reports {
-    fn event(&mut self, event: &Stamped) {
-        let event = redact::redacted(event);
-        self.run.event(&event);
-        self.sinks.iter_mut().for_each(|sink| sink.event(&event, &self.run));
+    fn events(&mut self, events: &[Stamped]) {
+        for event in events {
+            self.run.event(event);
+            self.sinks.iter_mut().for_each(|sink| sink.event(event, &self.run));
+        }
+        self.sinks.iter_mut().for_each(|sink| sink.pause());
         self.troubles();
     }
 

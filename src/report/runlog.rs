@@ -1,4 +1,4 @@
-//! `run.jsonl`: every event as a line, flushed at once, so that a killed run leaves all it knew.
+//! `run.jsonl`: every event as a line, written as soon as no other event waits, so that a killed run leaves all it knew.
 //!
 //! In CI each stage is a process of its own with the same `reports/` folder. Processes of one build share a run id (the CI's build tag),
 //! and the file is append-only for as long as that id stays the same: a stage `retry` must find the failures it repeats in order to show
@@ -97,21 +97,35 @@ fn remove_former(dir: &Path, run_id: &str) -> io::Result<()> {
 pub(super) struct RunLog {
     dir: PathBuf,
     file: Option<File>,
+    /// Lines that are not written yet.
+    lines: Vec<u8>,
     trouble: Option<String>,
 }
 
 impl RunLog {
     pub(super) fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), file: None, trouble: None }
+        Self { dir: dir.to_owned(), file: None, lines: Vec::new(), trouble: None }
     }
 
-    fn append(&mut self, line: &[u8]) -> io::Result<()> {
+    /// Writes the lines; those that were not written whole stay.
+    fn write(&mut self) -> io::Result<()> {
         if self.file.is_none() {
             fs::create_dir_all(&self.dir)?;
             self.file = Some(open(&self.dir.join(FILE))?);
         }
         let file = self.file.as_mut().expect("it was opened above");
-        file.write_all(line)
+        let mut written = 0;
+        let done = loop {
+            match file.write(&self.lines[written..]) {
+                Ok(0) => break Ok(()),
+                Ok(n) => written += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => break Err(error),
+            }
+        };
+        let whole = self.lines[..written].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        self.lines.drain(..whole);
+        done
     }
 }
 
@@ -135,12 +149,13 @@ impl Sink for RunLog {
         if matches!(event.event, Event::StageStarted { .. } | Event::StageEnded { .. } | Event::RunEnded { .. }) && !self.dir.join(FILE).exists() {
             self.file = None;
         }
-        let written = serde_json::to_vec(event).map_err(io::Error::from).and_then(|mut line| {
-            line.push(b'\n');
-            self.append(&line)
-        });
-        if let Err(error) = written {
-            // The next event tries again: a full disk may be emptied. A line that was half written is ended first.
+        serde_json::to_writer(&mut self.lines, event).expect("memory takes it, and all keys are texts");
+        self.lines.push(b'\n');
+    }
+
+    fn pause(&mut self) {
+        if let Err(error) = self.write() {
+            // The next pause tries again: a full disk may be emptied. A line that was half written is ended first.
             self.file = None;
             self.trouble = Some(format!("cannot write `{}`: {error}", self.dir.join(FILE).display()));
         }

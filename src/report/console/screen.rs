@@ -1,12 +1,12 @@
 //! One writer for finished lines and, on a terminal, the live line below them.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 
-type Out = Arc<Mutex<Box<dyn Write + Send>>>;
+type Out = Arc<Mutex<BufWriter<Box<dyn Write + Send>>>>;
 
 pub(super) struct Screen {
     out: Out,
@@ -15,7 +15,7 @@ pub(super) struct Screen {
 
 impl Screen {
     pub(super) fn new(out: Box<dyn Write + Send>, terminal: bool, width: usize) -> Self {
-        let out: Out = Arc::new(Mutex::new(out));
+        let out: Out = Arc::new(Mutex::new(BufWriter::new(out)));
         let bar = terminal.then(|| {
             let width = if width == 0 { 80 } else { u16::try_from(width).unwrap_or(u16::MAX) };
             let target = ProgressDrawTarget::term_like(Box::new(Terminal { out: Arc::clone(&out), width }));
@@ -28,16 +28,20 @@ impl Screen {
         self.bar.is_some()
     }
 
-    /// Prints a line above the live one. A reader that is gone (a closed pipe) must not end the run.
+    /// Prints a line above the live one, to be seen after `flush`. A reader that is gone (a closed pipe) must not end the run.
     pub(super) fn line(&self, text: &str) {
         let print = || {
             let mut out = lock(&self.out);
-            let _unread = writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush());
+            let _unread = out.write_all(text.trim_end().as_bytes()).and_then(|()| out.write_all(b"\n"));
         };
         match &self.bar {
             Some(bar) => bar.suspend(print),
             None => print(),
         }
+    }
+
+    pub(super) fn flush(&self) {
+        let _unread = lock(&self.out).flush();
     }
 
     /// Shows, changes or (with `None`) removes the live line.
@@ -49,7 +53,7 @@ impl Screen {
     }
 }
 
-fn lock(out: &Out) -> MutexGuard<'_, Box<dyn Write + Send>> {
+fn lock(out: &Out) -> MutexGuard<'_, BufWriter<Box<dyn Write + Send>>> {
     out.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 

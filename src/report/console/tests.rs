@@ -37,6 +37,7 @@ fn played_with(events: &[Stamped], options: &Options) -> String {
         run.event(event);
         console.event(event, &run);
     }
+    console.pause();
     paper.text()
 }
 
@@ -74,9 +75,11 @@ fn waits_are_told_every_15_seconds_where_there_is_no_terminal() {
         run.event(event);
         console.event(event, &run);
     }
+    console.pause();
     for second in 0..=46 {
         console.tick_at(&run, play.at + SignedDuration::from_secs(second));
     }
+    console.pause();
     let waits: Vec<String> = paper.text().lines().filter(|line| line.contains("waiting")).map(str::to_owned).collect();
     assert_eq!(
         waits,
@@ -99,7 +102,9 @@ fn a_terminal_gets_a_live_line_that_is_taken_back() {
         run.event(event);
         console.event(event, &run);
     }
+    console.pause();
     console.tick_at(&run, play.at + SignedDuration::from_secs(3));
+    console.pause();
     let text = paper.text();
     assert!(text.contains("waiting 3.0 s") && text.contains('…'), "{text}");
     run.running.clear();
@@ -139,6 +144,7 @@ fn a_closed_pipe_ends_nothing() {
     for event in played::all() {
         run.event(&event);
         console.event(&event, &run);
+        console.pause();
     }
 }
 

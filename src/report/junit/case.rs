@@ -8,6 +8,7 @@ use quick_junit::{NonSuccessKind, Property, TestCase, TestCaseStatus, TestRerun}
 use crate::base::fault::Fault;
 use crate::engine::event::{Attempt, CaseEnd};
 use crate::engine::outcome::{Change, Outcome, is_failure};
+use crate::report::junit::xml::Words;
 use crate::report::junit::{Attachments, Dialect, Flavor, Named, stamp};
 use crate::report::logs;
 use crate::report::text::{CAP, cap, clean, line};
@@ -17,14 +18,20 @@ const MESSAGE: usize = 200;
 /// Attempts that are shown one by one; the first and the last matter.
 const ATTEMPTS: usize = 20;
 
-pub(super) fn render(Named { case, class, name }: &Named<'_>, environment: &str, build_url: Option<&str>, dialect: &Dialect) -> TestCase {
+pub(super) fn render(
+    Named { case, class, name }: &Named<'_>,
+    environment: &str,
+    build_url: Option<&str>,
+    dialect: &Dialect,
+    words: &mut Words,
+) -> TestCase {
     let end = &case.end;
     let mut out = TestCase::new(name, status(end));
-    out.set_classname(class);
+    out.set_classname(words.of(class));
     out.set_time(end.seconds);
     let log = case.log.then(|| logs::relative(environment, &end.case));
     if dialect.flavor == Flavor::Rich {
-        out.extra.insert("timestamp".into(), stamp(end.started).into());
+        out.extra.insert(words.of("timestamp"), stamp(end.started).into());
         if let Some(place) = &end.place {
             out.extra.insert("file".into(), line(&in_repository(&place.file, dialect.root.as_deref()), 500).into());
             if place.line > 0 {
@@ -32,10 +39,10 @@ pub(super) fn render(Named { case, class, name }: &Named<'_>, environment: &str,
             }
         }
         for (name, value) in properties(end, log.as_deref(), dialect) {
-            out.add_property(Property::new(line(&name, 100), line(&value, 1000)));
+            out.add_property(Property::new(words.of(&line(&name, 100)), words.of(&line(&value, 1000))));
         }
     }
-    out.set_system_out(system_out(end, log.as_deref(), build_url, dialect));
+    out.set_system_out(words.of(&system_out(end, log.as_deref(), build_url, dialect)));
     out
 }
 

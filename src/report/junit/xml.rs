@@ -1,15 +1,22 @@
 //! The report's model as XML: whole, or with its cases written one after another.
 
+use std::collections::HashMap;
 use std::io::{self, Write};
 use std::panic::resume_unwind;
+use std::sync::LazyLock;
 use std::thread;
 
-use quick_junit::{Report, TestCase, TestSuite};
+use quick_junit::{Report, TestCase, TestSuite, XmlString};
 
 const CASE: &str = "<testcase";
 const END: &str = "\n    </testsuite>";
-/// Cases that one thread renders at a time.
+/// The most cases that one thread renders at a time, and the fewest that are worth a thread.
 const SHARE: usize = 500;
+const LEAST: usize = 50;
+/// The longest text, in bytes, that many cases may have.
+const WORD: usize = 48;
+
+static PROCESSORS: LazyLock<usize> = LazyLock::new(|| thread::available_parallelism().map_or(1, usize::from));
 
 /// quick-junit always writes the root's `skipped`, which junit-10.xsd refuses and nobody reads.
 pub(in crate::report) fn serialize(report: &Report) -> String {
@@ -26,15 +33,20 @@ pub(in crate::report) fn serialize(report: &Report) -> String {
 
 /// Writes a report of one suite that counts its cases, has properties and holds no case, with `cases` inside. Many are shared among the
 /// processors, some at a time: XML and model of all cases at once would be most of what a run takes of memory.
-pub(super) fn write<C: Sync>(report: &Report, out: &mut impl Write, cases: &[C], render: impl Fn(&C) -> TestCase + Sync) -> io::Result<()> {
+pub(super) fn write<C: Sync>(
+    report: &Report,
+    out: &mut impl Write,
+    cases: &[C],
+    render: impl Fn(&C, &mut Words) -> TestCase + Sync,
+) -> io::Result<()> {
     let frame = serialize(report);
     let (head, tail) = frame.split_at(frame.rfind(END).unwrap_or(frame.len()));
     out.write_all(head.as_bytes())?;
-    let processors = thread::available_parallelism().map_or(1, usize::from);
-    for turn in cases.chunks(SHARE * processors) {
-        let (own, others) = turn.split_at(turn.len().min(SHARE));
+    for turn in cases.chunks(SHARE * *PROCESSORS) {
+        let share = turn.len().div_ceil(*PROCESSORS).max(LEAST);
+        let (own, others) = turn.split_at(turn.len().min(share));
         thread::scope(|scope| {
-            let others: Vec<_> = others.chunks(SHARE).map(|share| scope.spawn(|| elements(share, &render))).collect();
+            let others: Vec<_> = others.chunks(share).map(|share| scope.spawn(|| elements(share, &render))).collect();
             out.write_all(&elements(own, &render))?;
             others.into_iter().try_for_each(|share| out.write_all(&share.join().unwrap_or_else(|panicked| resume_unwind(panicked))))
         })?;
@@ -42,13 +54,27 @@ pub(super) fn write<C: Sync>(report: &Report, out: &mut impl Write, cases: &[C],
     out.write_all(tail.as_bytes())
 }
 
-fn elements<C>(cases: &[C], render: impl Fn(&C) -> TestCase) -> Vec<u8> {
-    let (mut alone, mut xml) = (Alone::new(), Vec::new());
+fn elements<C>(cases: &[C], render: impl Fn(&C, &mut Words) -> TestCase) -> Vec<u8> {
+    let (mut alone, mut words, mut xml) = (Alone::new(), Words::default(), Vec::new());
     for case in cases {
         xml.extend_from_slice(b"\n        ");
-        xml.extend_from_slice(alone.element(render(case)).as_bytes());
+        xml.extend_from_slice(alone.element(render(case, &mut words)).as_bytes());
     }
     xml
+}
+
+/// Texts that many cases have. quick-junit filters each text that it takes, byte by byte, which is the most costly part of a case.
+#[derive(Default)]
+pub(super) struct Words(HashMap<String, XmlString>);
+
+impl Words {
+    pub(super) fn of(&mut self, text: &str) -> XmlString {
+        match self.0.get(text) {
+            Some(known) => known.clone(),
+            None if text.len() > WORD => XmlString::new(text),
+            None => self.0.entry(text.to_owned()).or_insert_with(|| XmlString::new(text)).clone(),
+        }
+    }
 }
 
 /// A report of one case at a time, to cut its element out: quick-junit writes whole reports only.
@@ -97,7 +123,7 @@ mod tests {
             report
         };
         let mut streamed = Vec::new();
-        write(&report(&[]), &mut streamed, &cases, TestCase::clone).expect("memory takes it");
+        write(&report(&[]), &mut streamed, &cases, |case, _| case.clone()).expect("memory takes it");
         assert_eq!(String::from_utf8(streamed).expect("text"), serialize(&report(&cases)));
     }
 
@@ -112,7 +138,7 @@ mod tests {
         };
         let (numbers, case) = ((0..5 * SHARE + 1).collect::<Vec<_>>(), |n: &usize| TestCase::new(n.to_string(), TestCaseStatus::success()));
         let mut streamed = Vec::new();
-        write(&report(vec![]), &mut streamed, &numbers, case).expect("memory takes it");
+        write(&report(vec![]), &mut streamed, &numbers, |n, _| case(n)).expect("memory takes it");
         assert!(String::from_utf8(streamed).expect("text") == serialize(&report(numbers.iter().map(case).collect())));
     }
 }

@@ -35,9 +35,7 @@ fn rebuilt_files_are_those_of_the_run() {
     let dir = tempfile::tempdir().expect("a folder");
     let live = Options { dir: dir.path().join("live"), run_id: "jenkins-shop-17".into(), ..Options::default() };
     let mut reporters = crate::report::reporters(&live, Box::new(io::sink()), Box::new(io::sink()));
-    for event in played::all() {
-        reporters.iter_mut().for_each(|reporter| reporter.event(&event));
-    }
+    reporters.iter_mut().for_each(|reporter| reporter.events(&played::all()));
     let (run, events) = load(&live.dir).expect("loaded");
     let again = Options { dir: dir.path().join("again"), ..live.clone() };
     let written = rebuild(&run, &events, &again).expect("rebuilt");
@@ -110,7 +108,7 @@ fn a_sink_that_cannot_write_is_told_of_once() {
     }
     let heard = Heard::default();
     let mut reports = Reports::new(RunSummary::default(), vec![Box::new(runlog::RunLog::new(&blocked)), Box::new(heard.clone())]);
-    played::all().iter().for_each(|event| reports.event(event));
+    reports.events(&played::all());
     let told = heard.0.lock().expect("lock").clone();
     assert!(told.len() == 1 && told[0].starts_with("cannot write `"), "{told:?}");
 }

@@ -7,9 +7,7 @@ use crate::report::played::{self, Play, case};
 fn run(dir: &Path, run_id: &str, from_ci: bool, events: &[Stamped]) {
     let options = Options { dir: dir.to_owned(), run_id: run_id.into(), run_id_from_ci: from_ci, ..Options::default() };
     let mut reporters = crate::report::reporters(&options, Box::new(io::sink()), Box::new(io::sink()));
-    for event in events {
-        reporters.iter_mut().for_each(|reporter| reporter.event(event));
-    }
+    reporters.iter_mut().for_each(|reporter| reporter.events(events));
 }
 
 fn stage(run_id: &str, stage: &str, name: &str, failed: bool) -> Vec<Stamped> {
@@ -94,9 +92,29 @@ fn a_process_goes_on_after_a_killed_one_and_a_cleaned_folder() {
 
     let mut log = RunLog::new(dir.path());
     let events = stage("tag-1", "ingress", "alb", false);
-    log.event(&events[0], &RunSummary::default());
+    hear(&mut log, &events[..1]);
     fs::remove_dir_all(dir.path()).expect("cleaned");
-    events[1..].iter().for_each(|event| log.event(event, &RunSummary::default()));
+    hear(&mut log, &events[1..]);
     assert_eq!(log.trouble(), None);
     assert_eq!(read(&path).expect("read").len(), events.len() - 1);
+}
+
+fn hear(log: &mut RunLog, events: &[Stamped]) {
+    events.iter().for_each(|event| log.event(event, &RunSummary::default()));
+    log.pause();
+}
+
+#[test]
+fn what_a_full_disk_refused_is_written_when_there_is_room_again() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join(FILE);
+    std::os::unix::fs::symlink("/dev/full", &path).expect("a full disk");
+    let mut log = RunLog::new(dir.path());
+    let events = played::all();
+    hear(&mut log, &events[..5]);
+    assert!(log.trouble().expect("told").contains("No space left"));
+    fs::remove_file(&path).expect("room again");
+    hear(&mut log, &events[5..]);
+    assert_eq!(log.trouble(), None);
+    assert_eq!(read(&path).expect("read"), events);
 }
