@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use crate::base::codes::Code;
 use crate::base::fault::{Class, Fault, Result};
 use crate::cli::args::InitArgs;
+use crate::cli::private::Private;
 use crate::cli::settings::Environment;
 use crate::cli::{print, runtime};
 use crate::clients::kube::{Access, Cluster};
@@ -98,8 +99,7 @@ fn asked(args: &InitArgs, environment: &Environment, context: Option<&str>) -> A
 
 /// What runs there, and the context's name.
 async fn look(context: Option<&str>, environment: &Environment) -> Result<(String, Live)> {
-    let private = tempfile::Builder::new().prefix("meshstep-").tempdir();
-    let private = private.map_err(|error| Fault::new(Code::FileUnreadable, format!("cannot make a private folder: {error}")))?;
+    let private = Private::make()?;
     let settings = environment.settings();
     let access = Access::Context { context: context.map(str::to_owned), private: private.path().join("kubeconfig") };
     let cluster = Cluster::connect(access, &settings).await?;

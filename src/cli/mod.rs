@@ -6,6 +6,7 @@ mod direct;
 pub mod explain;
 pub mod helm;
 mod init;
+mod private;
 mod replay;
 mod reports;
 mod routes;

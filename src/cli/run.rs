@@ -10,10 +10,9 @@ use crate::base::codes::Code;
 use crate::base::fault::Fault;
 use crate::base::{finding, secrets};
 use crate::cli::args::{LockFlags, ReleasesFlags, RepairFlags, StageArgs};
-use crate::cli::sandbox;
+use crate::cli::private::Private;
 use crate::cli::settings::Environment;
-use crate::cli::signals;
-use crate::cli::{console, runtime};
+use crate::cli::{console, runtime, sandbox, signals};
 use crate::clients::http::Http;
 use crate::clients::tools::Tools;
 use crate::engine::event::Event;
@@ -176,17 +175,13 @@ pub(super) fn started(environment: &Environment, run_id: &str, pipeline: &str, l
 
 /// The folders of one run.
 struct Folders {
-    /// Kubeconfigs and rendered files; gone at the end.
-    private: tempfile::TempDir,
+    private: Private,
     ledger: Ledger,
 }
 
 impl Folders {
     fn make(reports: &Path, run_id: &str, dry_run: bool) -> Result<Self, Fault> {
-        use std::os::unix::fs::PermissionsExt;
-        let private = tempfile::Builder::new().prefix("meshstep-").permissions(std::fs::Permissions::from_mode(0o700)).tempdir();
-        let private = private
-            .map_err(|e| Fault::new(Code::FileUnreadable, format!("cannot make a private folder in {}: {e}", std::env::temp_dir().display())))?;
+        let private = Private::make()?;
         let ledger = if dry_run { Ledger::none() } else { Ledger::open(&reports.join("ledger.jsonl"), run_id)? };
         Ok(Self { private, ledger })
     }

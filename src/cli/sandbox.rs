@@ -3,13 +3,13 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::base::codes::Code;
 use crate::base::fault::{Fault, Result};
 use crate::cli::helm;
+use crate::cli::private::Private;
 use crate::cli::settings::Environment;
 use crate::cli::{print, print_error};
 use crate::clients::tools::Tools;
@@ -18,7 +18,7 @@ use crate::sandbox::{self, Sandbox, world};
 /// A running sandbox and the folder of its files.
 pub(super) struct Started {
     sandbox: Sandbox,
-    _folder: TempDir,
+    _folder: Private,
 }
 
 impl Started {
@@ -45,8 +45,7 @@ pub(super) async fn start(world: Option<&Path>, environment: &mut Environment, s
 
 async fn bare(world: Option<&Path>, environment: &mut Environment, tell: impl Fn(&str) + Copy) -> Result<Started> {
     let text = world_text(world)?;
-    let folder = tempfile::Builder::new().prefix("meshstep-sandbox-").tempdir();
-    let folder = folder.map_err(|e| Fault::new(Code::FileUnreadable, format!("cannot make the sandbox's folder: {e}")))?;
+    let folder = Private::make()?;
     let sandbox = sandbox::start(&text, folder.path()).await.map_err(|message| {
         let name = world.map_or_else(|| "the built-in world".to_owned(), |path| path.display().to_string());
         Fault::new(Code::FileInvalid, format!("{name}: {message}"))
