@@ -12,7 +12,7 @@ use crate::engine::event::{Event, Stamped};
 use crate::report::junit::{attempt_lines, verdict_line};
 use crate::report::summary::{CaseResult, Counts, RunSummary, StageRun, Verdict, why, worst_first};
 use crate::report::text::{CAP, cap, clean, escape_html, line};
-use crate::report::{Options, Sink, logs, write_whole};
+use crate::report::{Options, Sink, logs, shares, write_whole};
 
 const STYLE: &str = include_str!("html/page.css");
 
@@ -84,9 +84,12 @@ fn section(out: &mut impl Write, run: &RunSummary, stage: &StageRun) -> io::Resu
     let time = if stage.open { "not ended".to_owned() } else { seconds(stage.seconds) };
     writeln!(out, "<section><h2>{} <small>{time}</small></h2>", esc(&stage.name, 100))?;
     // Failed cases stand above already.
-    for case in run.stage_cases(&stage.name).filter(|case| !case.end.outcome.is_failed()) {
-        entry(out, case, &run.run.environment, false)?;
-    }
+    let cases: Vec<&CaseResult> = run.stage_cases(&stage.name).filter(|case| !case.end.outcome.is_failed()).collect();
+    shares::write(&cases, out, |share| {
+        let mut text = Vec::new();
+        share.iter().try_for_each(|case| entry(&mut text, case, &run.run.environment, false))?;
+        Ok(text)
+    })?;
     for running in run.running.iter().filter(|running| running.case.stage == stage.name) {
         let service = running.case.service.as_deref().map(|service| format!("{} · ", esc(service, 100))).unwrap_or_default();
         let name = esc(&running.case.name, 250);

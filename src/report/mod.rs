@@ -11,6 +11,7 @@ pub mod junit;
 pub mod logs;
 pub mod merge;
 pub mod runlog;
+mod shares;
 pub mod summary;
 pub mod svg;
 pub mod text;

@@ -2,21 +2,15 @@
 
 use std::collections::HashMap;
 use std::io::{self, Write};
-use std::panic::resume_unwind;
-use std::sync::LazyLock;
-use std::thread;
 
 use quick_junit::{Report, TestCase, TestSuite, XmlString};
 
+use crate::report::shares;
+
 const CASE: &str = "<testcase";
 const END: &str = "\n    </testsuite>";
-/// The most cases that one thread renders at a time, and the fewest that are worth a thread.
-const SHARE: usize = 500;
-const LEAST: usize = 50;
 /// The longest text, in bytes, that many cases may have.
 const WORD: usize = 48;
-
-static PROCESSORS: LazyLock<usize> = LazyLock::new(|| thread::available_parallelism().map_or(1, usize::from));
 
 /// quick-junit always writes the root's `skipped`, which junit-10.xsd refuses and nobody reads.
 pub(in crate::report) fn serialize(report: &Report) -> String {
@@ -31,8 +25,7 @@ pub(in crate::report) fn serialize(report: &Report) -> String {
     xml
 }
 
-/// Writes a report of one suite that counts its cases, has properties and holds no case, with `cases` inside. Many are shared among the
-/// processors, some at a time: XML and model of all cases at once would be most of what a run takes of memory.
+/// Writes a report of one suite that counts its cases, has properties and holds no case, with `cases` inside.
 pub(super) fn write<C: Sync>(
     report: &Report,
     out: &mut impl Write,
@@ -42,15 +35,7 @@ pub(super) fn write<C: Sync>(
     let frame = serialize(report);
     let (head, tail) = frame.split_at(frame.rfind(END).unwrap_or(frame.len()));
     out.write_all(head.as_bytes())?;
-    for turn in cases.chunks(SHARE * *PROCESSORS) {
-        let share = turn.len().div_ceil(*PROCESSORS).max(LEAST);
-        let (own, others) = turn.split_at(turn.len().min(share));
-        thread::scope(|scope| {
-            let others: Vec<_> = others.chunks(share).map(|share| scope.spawn(|| elements(share, &render))).collect();
-            out.write_all(&elements(own, &render))?;
-            others.into_iter().try_for_each(|share| out.write_all(&share.join().unwrap_or_else(|panicked| resume_unwind(panicked))))
-        })?;
-    }
+    shares::write(cases, out, |share| Ok(elements(share, &render)))?;
     out.write_all(tail.as_bytes())
 }
 
@@ -105,6 +90,7 @@ mod tests {
     use quick_junit::{NonSuccessKind, Property, TestCaseStatus};
 
     use super::*;
+    use crate::report::shares::SHARE;
 
     #[test]
     fn cases_one_by_one_are_the_same_file() {

@@ -179,7 +179,9 @@ impl<'a> Talk<'a> {
     /// Ends the talk: what was heard goes into the case, and into the fault if there is one.
     pub fn end<T>(self, result: Result<T>) -> Result<T> {
         let (took, history) = (self.start.elapsed(), self.history.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()));
-        self.case.property("attempts", history.attempts);
+        if history.attempts > 1 {
+            self.case.property("attempts", history.attempts);
+        }
         if let Some((status, took_ms)) = history.status {
             self.case.property("http.status", status);
             self.case.property("http.time_ms", took_ms);
