@@ -10,7 +10,8 @@
 mod case;
 mod xml;
 
-use std::collections::{BTreeSet, HashSet};
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -116,27 +117,42 @@ pub fn render(run: &RunSummary, stage: &StageRun, dialect: &Dialect, out: &mut i
     let mut report = Report::new(line(&run.run.pipeline, 200));
     report.set_time(wall);
     report.add_test_suite(suite);
-    let mut names = HashSet::new();
-    let named: Vec<Named<'_>> = cases().map(|case| named(case, environment, &mut names)).collect();
+    let mut classes: HashMap<(&str, Option<&str>), String> = HashMap::new();
+    for id in cases().map(|case| &case.end.case) {
+        classes.entry((&id.stage, id.service.as_deref())).or_insert_with(|| classname(environment, id));
+    }
+    let plain: Vec<Plain<'_>> = cases()
+        .map(|case| {
+            let id = &case.end.case;
+            (case, classes[&(id.stage.as_str(), id.service.as_deref())].as_str(), line(&id.name, 250))
+        })
+        .collect();
+    let named = named(&plain);
     xml::write(&report, out, &named, |named, words| case::render(named, environment, run.run.build_url.as_deref(), dialect, words))
 }
+
+/// A case with its class and its cleaned name.
+type Plain<'a> = (&'a CaseResult, &'a str, String);
 
 /// A case with its class and name in the file.
 struct Named<'a> {
     case: &'a CaseResult,
-    class: String,
-    name: String,
+    class: &'a str,
+    name: Cow<'a, str>,
 }
 
 /// Readers find a case's history by class and name, and take a second one for a retry.
-fn named<'a>(case: &'a CaseResult, environment: &str, names: &mut HashSet<(String, String)>) -> Named<'a> {
-    let (class, base) = (classname(environment, &case.end.case), line(&case.end.case.name, 250));
-    let (mut name, mut n) = (base.clone(), 1);
-    while !names.insert((class.clone(), name.clone())) {
-        n += 1;
-        name = format!("{base} ({n})");
-    }
-    Named { case, class, name }
+fn named<'a>(cases: &'a [Plain<'a>]) -> Vec<Named<'a>> {
+    let mut taken = HashSet::new();
+    let unique = |(case, class, plain): &'a Plain<'a>| {
+        let (mut name, mut n) = (Cow::Borrowed(plain.as_str()), 1);
+        while !taken.insert((*class, name.clone())) {
+            n += 1;
+            name = format!("{plain} ({n})").into();
+        }
+        Named { case, class, name }
+    };
+    cases.iter().map(unique).collect()
 }
 
 /// What stands beside the cases that ended: those that run, or a stand-in where there is none at all.
