@@ -75,10 +75,11 @@ const QUOTA: &str = "raise the AWS quota that is named, or remove what is no lon
 
 /// What AWS refuses for good when the model is deployed, and what helps; the first that is found. That it does not know what was made
 /// a moment ago is none of these.
-const REFUSED_BY_AWS: [(&str, &str); 9] = [
+const REFUSED_BY_AWS: [(&str, &str); 10] = [
     ("certificatenotfound", "correct `alb.ingress.kubernetes.io/certificate-arn`: the certificate must be in this account and Region"),
     ("unsupportedcertificate", "use an issued certificate of a supported key type in `alb.ingress.kubernetes.io/certificate-arn`"),
     ("a certificate must be specified", "give the HTTPS listener a certificate (`alb.ingress.kubernetes.io/certificate-arn`)"),
+    ("sslpolicynotfound", "correct `alb.ingress.kubernetes.io/ssl-policy`: AWS has no TLS policy of this name"),
     ("accessdenied", IAM),
     ("unauthorizedoperation", IAM),
     ("invalidsubnet", "name two subnets in two zones of this VPC, with free addresses, in `alb.ingress.kubernetes.io/subnets`"),
@@ -127,7 +128,9 @@ pub fn meaning(event: &Event, ours: Ours<'_>) -> Meaning {
     let words = event.message.to_lowercase();
     let transient = TRANSIENT.iter().any(|cause| words.contains(cause));
     let said = |table: &[(&str, &'static str)]| table.iter().find(|(cause, _)| words.contains(cause)).map(|(_, advice)| *advice);
-    let by_aws = said(&REFUSED_BY_AWS);
+    // Which Ingress of a group names that policy is not told.
+    let of_any = ours.in_group && words.contains("sslpolicynotfound");
+    let by_aws = said(&REFUSED_BY_AWS).filter(|_| !of_any);
     match event.reason.as_str() {
         "FailedLoadGroupID" | "FailedBuildModel" if !transient => Meaning::Permanent(by_aws.or_else(|| said(&ADVICE)).unwrap_or(GENERAL)),
         // Other words of AWS are given the time of the whole wait.
@@ -317,6 +320,13 @@ mod tests {
     fn another_teams_fault_is_not_ours() {
         let event = warning("FailedBuildModel", "Failed build model due to ingress: team-b/web: unable to find port 1 on service team-b/web");
         assert_eq!(meaning(&event, OURS), Meaning::OfAnother("the Ingress team-b/web".into()));
+    }
+
+    #[test]
+    fn a_tls_policy_that_does_not_exist_is_ours_where_we_are_alone() {
+        let event = warning("FailedDeployModel", "Failed deploy model due to x, SSLPolicyNotFound: SSL policy 'nosuch' not found");
+        assert!(matches!(meaning(&event, OURS), Meaning::Permanent(advice) if advice.contains("ssl-policy")));
+        assert_eq!(meaning(&event, Ours { in_group: true, ..OURS }), Meaning::Transient);
     }
 
     #[test]
