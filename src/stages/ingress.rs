@@ -602,28 +602,48 @@ fn in_ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The newest events about objects of one kind.
+/// The newest events about objects of one kind, in the order in which they were written: their times are whole seconds.
 fn events(all: &[CoreEvent], kind: &str, name: impl Fn(&str) -> bool) -> Vec<Event> {
     let about = |e: &&CoreEvent| e.involved_object.kind.as_deref() == Some(kind) && e.involved_object.name.as_deref().is_some_and(&name);
     let read = |e: &CoreEvent| {
         let value = serde_json::to_value(e).unwrap_or_default();
         let time = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).and_then(|t| t.parse::<Timestamp>().ok());
         let times = ["/series/lastObservedTime", "/lastTimestamp", "/eventTime", "/firstTimestamp", "/metadata/creationTimestamp"];
-        Event {
+        let version = e.metadata.resource_version.as_deref().and_then(|version| version.parse::<u64>().ok());
+        let event = Event {
             warning: e.type_.as_deref() == Some("Warning"),
             reason: e.reason.clone().unwrap_or_default(),
             message: e.message.clone().unwrap_or_default(),
             last: times.into_iter().find_map(time),
-        }
+        };
+        (event, version)
     };
-    let mut found: Vec<Event> = all.iter().filter(about).map(read).collect();
-    found.sort_by_key(|event| event.last);
-    found.split_off(found.len().saturating_sub(MOST_EVENTS))
+    let mut found: Vec<_> = all.iter().filter(about).map(read).collect();
+    found.sort_by_key(|(event, version)| (event.last, *version));
+    let older = found.len().saturating_sub(MOST_EVENTS);
+    found.into_iter().skip(older).map(|(event, _)| event).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_two_events_of_one_second_the_one_written_later_is_the_newest() {
+        let event = |version: &str, reason: &str| {
+            let object = serde_json::json!({
+                "metadata": {"name": reason, "namespace": "n", "resourceVersion": version}, "reason": reason,
+                "involvedObject": {"kind": "Ingress", "name": "gw-ingress"}, "lastTimestamp": "2026-11-23T05:10:00Z",
+            });
+            serde_json::from_value::<CoreEvent>(object).expect("an event")
+        };
+        let (refused, reconciled) = (event("9", "FailedBuildModel"), event("12", "SuccessfullyReconciled"));
+        for all in [[refused.clone(), reconciled.clone()], [reconciled, refused]] {
+            let found = events(&all, "Ingress", |name| name == "gw-ingress");
+            let newest = crate::domain::ingress::events::newest(&found, None).map(|event| event.reason.as_str());
+            assert_eq!(newest, Some("SuccessfullyReconciled"));
+        }
+    }
 
     #[test]
     fn aws_is_asked_at_most_every_ten_seconds_and_less_when_it_throttles() {

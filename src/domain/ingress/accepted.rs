@@ -20,6 +20,8 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// An event older than this may describe what has been corrected since; the controller gets this long to say something newer.
 const STALE: Duration = Duration::from_secs(60);
 const STALE_GRACE: Duration = Duration::from_secs(20);
+/// How long words of the moment before the newest change may stand: they count only because clocks differ.
+const JUST_BEFORE: Duration = Duration::from_secs(3);
 /// A controller answers a change within this time; a hostname beside a younger one may be the former load balancer's.
 const UNANSWERED: Duration = Duration::from_secs(30);
 
@@ -218,6 +220,9 @@ fn refused(seen: &Seen, now: Timestamp, waited: Duration) -> Option<Link<String>
     if age > STALE && waited < STALE_GRACE {
         return Some(Link::NotYet(format!("{} ago the controller refused it: {words}", text::seconds(age))));
     }
+    if event.last.zip(seen.applied).is_some_and(|(last, applied)| last < applied) && waited < JUST_BEFORE {
+        return Some(Link::NotYet(format!("just before the last change the controller refused it: {words}")));
+    }
     let fault = Fault::new(Code::AlbRefused, format!("the load balancer controller refuses {}: {}", seen.name, text::head(&words, 500)))
         .evidence(format!("event {}", event.reason), event.message.clone())
         .next(advice);
@@ -329,6 +334,18 @@ mod tests {
                 seen(Some("ingress.k8s.aws/resources"), Some(("FailedBuildModel", subnets, 1001))),
                 1002,
                 1,
+                "alb_refused the load balancer controller refuses gw-ingress: Failed build model due to subnets count less than minimal required count: 1 < 2",
+            ),
+            (
+                seen(Some("ingress.k8s.aws/resources"), Some(("FailedBuildModel", subnets, 999))),
+                1002,
+                2,
+                "not yet just before the last change the controller refused it: Failed build model due to subnets count less than minimal required count: 1 < 2",
+            ),
+            (
+                seen(Some("ingress.k8s.aws/resources"), Some(("FailedBuildModel", subnets, 999))),
+                1004,
+                3,
                 "alb_refused the load balancer controller refuses gw-ingress: Failed build model due to subnets count less than minimal required count: 1 < 2",
             ),
             (
