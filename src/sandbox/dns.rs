@@ -1,17 +1,17 @@
 //! The name server on loopback: load balancers' names once they are active, NXDOMAIN before, over UDP.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
-use hickory_proto::rr::rdata::A;
-use hickory_proto::rr::{RData, Record, RecordType};
+use hickory_proto::rr::rdata::{A, AAAA};
+use hickory_proto::rr::{RData, Record};
 use tokio::net::UdpSocket;
 
 const TTL: u32 = 60;
 
 /// Says what a name has: its addresses, or `None` for NXDOMAIN. The name is lower-case and without its last dot.
-pub(super) type Lookup = Arc<dyn Fn(&str) -> Option<Vec<Ipv4Addr>> + Send + Sync>;
+pub(super) type Lookup = Arc<dyn Fn(&str) -> Option<Vec<IpAddr>> + Send + Sync>;
 
 /// Starts the server and tells its address.
 ///
@@ -44,26 +44,39 @@ fn answer(query: &[u8], lookup: &Lookup) -> Option<Vec<u8>> {
     let name = question.name().to_ascii().trim_end_matches('.').to_ascii_lowercase();
     match lookup(&name) {
         None => answer.metadata.response_code = ResponseCode::NXDomain,
-        Some(addresses) if question.query_type() == RecordType::A => {
-            for address in addresses {
-                answer.add_answer(Record::from_rdata(question.name().clone(), TTL, RData::A(A(address))));
+        Some(addresses) => {
+            let wanted = |data: &RData| data.record_type() == question.query_type();
+            for data in addresses.into_iter().map(data).filter(wanted) {
+                answer.add_answer(Record::from_rdata(question.name().clone(), TTL, data));
             }
         }
-        Some(_) => {}
     }
     answer.add_query(question);
     answer.to_vec().ok()
 }
 
+fn data(address: IpAddr) -> RData {
+    match address {
+        IpAddr::V4(address) => RData::A(A(address)),
+        IpAddr::V6(address) => RData::AAAA(AAAA(address)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use hickory_proto::op::Query;
-    use hickory_proto::rr::Name;
+    use hickory_proto::rr::{Name, RecordType};
 
     use super::*;
 
     fn ask(name: &str, kind: RecordType) -> Message {
-        let lookup: Lookup = Arc::new(|name| (name == "lb.example").then(|| vec![Ipv4Addr::LOCALHOST]));
+        let lookup: Lookup = Arc::new(|name| match name {
+            "lb.example" => Some(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]),
+            "both.example" => Some(vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)]),
+            _ => None,
+        });
         let mut query = Message::new(7, MessageType::Query, OpCode::Query);
         query.add_query(Query::query(Name::from_ascii(name).expect("a name"), kind));
         let bytes = answer(&query.to_vec().expect("encodes"), &lookup).expect("answers");
@@ -75,6 +88,10 @@ mod tests {
         let known = ask("LB.example.", RecordType::A);
         assert_eq!((known.metadata.id, known.metadata.response_code, known.answers.len()), (7, ResponseCode::NoError, 1));
         assert_eq!(ask("lb.example.", RecordType::AAAA).answers.len(), 0);
+        for kind in [RecordType::A, RecordType::AAAA] {
+            let answers = ask("both.example.", kind).answers;
+            assert_eq!(answers.iter().map(Record::record_type).collect::<Vec<_>>(), [kind]);
+        }
         assert_eq!(ask("other.example.", RecordType::A).metadata.response_code, ResponseCode::NXDomain);
     }
 }

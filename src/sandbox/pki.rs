@@ -4,13 +4,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
-use tokio_rustls::rustls::{self, ServerConfig, pki_types::PrivatePkcs8KeyDer};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio_rustls::rustls::{self, ALL_VERSIONS, ServerConfig, SupportedProtocolVersion};
 
 /// A certificate authority.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
-    der: rustls::pki_types::CertificateDer<'static>,
+    der: CertificateDer<'static>,
+}
+
+/// When a certificate is valid: from yesterday for two years where nothing is said.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Term {
+    /// For how many days still; after a negative number it has ended.
+    pub days: Option<i64>,
+    /// In how many days it begins.
+    pub starts_in: Option<u32>,
+}
+
+/// A server's certificate with its chain, and its key.
+pub struct Leaf {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
 }
 
 impl std::fmt::Debug for Authority {
@@ -19,18 +35,21 @@ impl std::fmt::Debug for Authority {
     }
 }
 
-/// From yesterday for two years; or, with the number of days that are left, until then.
-fn term(params: &mut CertificateParams, days: Option<i64>) {
+fn set(term: Term, params: &mut CertificateParams) {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
     let now = jiff::Zoned::now().date();
     let before = now.yesterday().unwrap_or(now);
     params.not_before = rcgen::date_time_ymd(before.year().into(), before.month().unsigned_abs(), before.day().unsigned_abs());
     params.not_after = rcgen::date_time_ymd(i32::from(now.year()) + 2, now.month().unsigned_abs(), 1);
-    if let Some(days) = days {
-        const DAY: Duration = Duration::from_secs(24 * 3600);
+    let today = rcgen::date_time_ymd(now.year().into(), now.month().unsigned_abs(), now.day().unsigned_abs());
+    if let Some(days) = term.days {
         let far = DAY * u32::try_from(days.unsigned_abs()).unwrap_or(1000);
-        let tomorrow = rcgen::date_time_ymd(now.year().into(), now.month().unsigned_abs(), now.day().unsigned_abs()) + DAY;
+        let tomorrow = today + DAY;
         params.not_after = if days < 0 { tomorrow - far } else { tomorrow + far };
         params.not_before = params.not_after.min(params.not_before) - DAY * 90;
+    }
+    if let Some(days) = term.starts_in {
+        params.not_before = today + DAY * days;
     }
 }
 
@@ -45,7 +64,7 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, common_name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
-        term(&mut params, None);
+        set(Term::default(), &mut params);
         let certificate = params.self_signed(&key)?;
         Ok(Authority { pem: certificate.pem(), der: certificate.der().clone(), issuer: Issuer::new(params, key) })
     }
@@ -60,14 +79,14 @@ impl Authority {
     /// # Errors
     /// A name that is neither a DNS name nor an address, or signing failed.
     pub fn server(&self, names: &[&str], alpn: &[&str]) -> Result<ServerConfig, String> {
-        self.server_for(names, alpn, None)
+        self.leaf(names, Term::default())?.speaking(ALL_VERSIONS, alpn)
     }
 
-    /// The same, with the number of days for which the certificate is valid still.
+    /// A server's certificate for these names and addresses.
     ///
     /// # Errors
     /// As `server`.
-    pub fn server_for(&self, names: &[&str], alpn: &[&str], days: Option<i64>) -> Result<ServerConfig, String> {
+    pub fn leaf(&self, names: &[&str], term: Term) -> Result<Leaf, String> {
         let key = KeyPair::generate().map_err(|e| e.to_string())?;
         let mut params = CertificateParams::new(names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>()).map_err(|e| e.to_string())?;
         if let Some(first) = names.first() {
@@ -76,15 +95,25 @@ impl Authority {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.use_authority_key_identifier_extension = true;
-        term(&mut params, days);
+        set(term, &mut params);
         let certificate = params.signed_by(&key, &self.issuer).map_err(|e| e.to_string())?;
         let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+        Ok(Leaf { chain: vec![certificate.der().clone(), self.der.clone()], key })
+    }
+}
+
+impl Leaf {
+    /// The TLS configuration of a server that shows it and speaks these versions.
+    ///
+    /// # Errors
+    /// The key cannot be used.
+    pub fn speaking(&self, versions: &[&'static SupportedProtocolVersion], alpn: &[&str]) -> Result<ServerConfig, String> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .map_err(|e| e.to_string())?
             .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone(), self.der.clone()], key)
+            .with_single_cert(self.chain.clone(), self.key.clone_key())
             .map_err(|e| e.to_string())?;
         config.alpn_protocols = alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
         Ok(config)

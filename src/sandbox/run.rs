@@ -1,6 +1,6 @@
 //! Starting and stopping a sandbox, and the environment in which ordinary clients find it.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,7 +12,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::api::{Fault, Faults, Log, LogLine, LogRequest, Options, Seen, Server};
 use super::aws::{Account, Endpoint};
-use super::pki::Authority;
+use super::pki::{Authority, Term};
 use super::sim::{Shown, Sim};
 use super::store::meta::{self, suffix};
 use super::store::{Status, Store, User};
@@ -71,6 +71,11 @@ impl Sandbox {
         self.sim.refuse_tokens.store(on, Ordering::Relaxed);
     }
 
+    /// The world's `dns.strays` leave the DNS.
+    pub fn drop_strays(&self) {
+        self.sim.strays_left.store(true, Ordering::Relaxed);
+    }
+
     /// Ends everything at once.
     pub fn stop(self) {
         drop(self);
@@ -111,12 +116,19 @@ pub async fn start_with_tool(world_yaml: &str, dir: &Path, program: &Path) -> Re
     tasks.push(task);
     let authority = Authority::new("meshstep sandbox").map_err(|error| error.to_string())?;
     let names: Vec<&str> = world.aws.certificates.iter().flat_map(|c| &c.domains).map(String::as_str).collect();
-    let days = world.aws.certificates.iter().filter_map(|certificate| certificate.days).min();
-    let tls = authority.server_for(&names, &["h2", "http/1.1"], days)?;
-    let shown = Shown { authority: authority.pem().to_owned(), names: names.iter().map(|name| (*name).to_owned()).collect(), days };
+    let certificates = &world.aws.certificates;
+    let term = Term {
+        days: certificates.iter().filter_map(|certificate| certificate.days).min(),
+        starts_in: certificates.iter().filter_map(|certificate| certificate.starts_in).max(),
+    };
+    let private = certificates.iter().any(|certificate| certificate.untrusted).then(|| Authority::new("a private authority"));
+    let private = private.transpose().map_err(|error| error.to_string())?;
+    let issuer = private.as_ref().unwrap_or(&authority);
+    let leaf = issuer.leaf(&names, term)?;
+    let shown = Shown { authority: issuer.pem().to_owned(), names: names.iter().map(|name| (*name).to_owned()).collect(), term };
     // nobody set it before
     let _ = sim.shown.set(shown);
-    let (ports, listeners) = gateway::serve(&sim, &TlsAcceptor::from(Arc::new(tls)))?;
+    let (connect, listeners) = gateway::serve(&sim, leaf)?;
     tasks.extend(listeners);
     let tls = authority.server(&outside::HOSTS, &["http/1.1"])?;
     let (proxy, task) = outside::serve(TlsAcceptor::from(Arc::new(tls)), &world.istio.version).await?;
@@ -131,8 +143,7 @@ pub async fn start_with_tool(world_yaml: &str, dir: &Path, program: &Path) -> Re
     let kubeconfig = write("kubeconfig", &server.kubeconfig(&world.cluster.name, &admin_token))?;
     let ca = write("public-ca.pem", authority.pem())?;
     let tools = tool::write(dir, program)?;
-    let connect: Vec<String> = ports.iter().map(|(port, local)| format!(":{port}:127.0.0.1:{local}")).collect();
-    let mut environment = environment(&world, &kubeconfig, aws_address, dns_address, &connect.join(","), &ca, &tools);
+    let mut environment = environment(&world, &kubeconfig, aws_address, dns_address, &connect, &ca, &tools);
     environment.extend(ways_out(proxy, &ca, dir));
     Ok(Sandbox { environment, tools, tasks, server: Some(server), sim })
 }
@@ -269,10 +280,12 @@ fn lookup(sim: &Arc<Sim>) -> dns::Lookup {
     let sim = Arc::clone(sim);
     Arc::new(move |name| {
         if let Some((_, addresses)) = sim.world.dns.names.iter().find(|(pattern, _)| world::wild(pattern, name)) {
-            return (!addresses.is_empty()).then(|| addresses.clone());
+            return (!addresses.is_empty()).then(|| addresses.iter().copied().map(IpAddr::V4).collect());
         }
         let state = sim.aws.state();
         let known = state.load_balancers.iter().find(|lb| lb.dns_name.eq_ignore_ascii_case(name))?;
-        known.named(&sim.world).then(|| vec![Ipv4Addr::LOCALHOST])
+        let strays = if sim.strays_left.load(Ordering::Relaxed) { &[][..] } else { &sim.world.dns.strays };
+        let own = std::iter::once(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        known.named(&sim.world).then(|| own.chain(strays.iter().map(|stray| stray.address)).collect())
     })
 }

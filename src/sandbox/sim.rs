@@ -9,6 +9,7 @@ use super::controllers::{Memory, Pace};
 use super::istio::Mesh;
 use super::kubelet::Kubelet;
 use super::lbc::Controller;
+use super::pki::Term;
 use super::store::{Store, meta};
 use super::world::{Time, World, wild};
 
@@ -16,8 +17,7 @@ use super::world::{Time, World, wild};
 pub(super) struct Shown {
     pub authority: String,
     pub names: Vec<String>,
-    /// For how many days it is valid still.
-    pub days: Option<i64>,
+    pub term: Term,
 }
 
 /// One sandbox from the inside. The locks are held briefly and never across an await.
@@ -30,6 +30,8 @@ pub(super) struct Sim {
     back: AtomicI64,
     /// No EKS token stands for anybody.
     pub refuse_tokens: AtomicBool,
+    /// The addresses of load balancers behind which there is none have left the DNS.
+    pub strays_left: AtomicBool,
     /// The authority of the load balancer's certificate, and the names it is for.
     pub shown: OnceLock<Shown>,
     kubelet: Mutex<Kubelet>,
@@ -52,6 +54,7 @@ impl Sim {
             began: Instant::now(),
             back: AtomicI64::new(0),
             refuse_tokens: AtomicBool::new(false),
+            strays_left: AtomicBool::new(false),
             shown: OnceLock::new(),
             kubelet: Mutex::default(),
             mesh: Mutex::default(),
@@ -67,8 +70,11 @@ impl Sim {
         if !trusted.is_some_and(|pem| pem.contains(shown.authority.trim())) {
             return Some("SSL certificate problem: unable to get local issuer certificate".to_owned());
         }
-        if shown.days.is_some_and(|days| days < 0) {
+        if shown.term.days.is_some_and(|days| days < 0) {
             return Some("SSL certificate problem: certificate has expired".to_owned());
+        }
+        if shown.term.starts_in.is_some_and(|days| days > 0) {
+            return Some("SSL certificate problem: certificate is not yet valid".to_owned());
         }
         let fits = shown.names.iter().any(|name| wild(name, host));
         (!fits).then(|| format!("SSL: no alternative certificate subject name matches target host name '{host}'"))

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use duration::Time;
-pub use faults::{ApiFault, AwsFault, Denied, LoadBalancerOutcome, Named, TargetOutcome, TokenPolicy};
+pub use faults::{ApiFault, AwsFault, Connection, Denied, LoadBalancerOutcome, Named, Stray, TargetOutcome, TokenPolicy};
 pub use pods::wild;
 pub use pods::{AppScript, CertificateScript, PodMatch, PodScript, PodState, PodStep, RootAge};
 
@@ -271,6 +271,10 @@ pub struct Certificate {
     pub status: String,
     /// For how many days it is valid still, two years when absent; after a negative number it has ended.
     pub days: Option<i64>,
+    /// In how many days its validity begins; it has begun when absent.
+    pub starts_in: Option<u32>,
+    /// A private authority has signed it, which nobody knows.
+    pub untrusted: bool,
 }
 
 impl Default for Certificate {
@@ -280,6 +284,8 @@ impl Default for Certificate {
             domains: vec!["*.public.domain".to_owned(), "public.domain".to_owned()],
             status: "ISSUED".to_owned(),
             days: None,
+            starts_in: None,
+            untrusted: false,
         }
     }
 }
@@ -292,6 +298,8 @@ pub struct Dns {
     pub names: BTreeMap<String, Vec<std::net::Ipv4Addr>>,
     /// The server answers nothing at all.
     pub silent: bool,
+    /// More addresses that load balancers' names have, until they leave the DNS.
+    pub strays: Vec<Stray>,
 }
 
 /// How long simulated things take.

@@ -374,6 +374,10 @@ impl Stage for Arranged<'_> {
         self.side.set_user(&self.key, None)
     }
 
+    async fn drop_strays(&self) -> Result<(), String> {
+        Err("the lab's load balancers have no strays".to_owned())
+    }
+
     async fn part(&self, what: &str, part: Part) -> Result<(), String> {
         let name = match part {
             Part::Apiserver => "apiserver",

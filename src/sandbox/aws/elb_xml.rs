@@ -46,7 +46,7 @@ pub(super) fn listener(lb: &LoadBalancer, listener: &Listener) -> String {
         + &text("Protocol", &listener.protocol);
     if listener.protocol == "HTTPS" {
         xml += &members("Certificates", listener.certificates.iter().take(1).map(|arn| text("CertificateArn", arn)));
-        xml += &text("SslPolicy", "ELBSecurityPolicy-2016-08");
+        xml += &text("SslPolicy", &listener.policy);
     }
     xml + &members("DefaultActions", [action(&listener.default)])
 }

@@ -59,6 +59,8 @@ pub(crate) struct Listener {
     /// `HTTP` or `HTTPS`.
     pub protocol: String,
     pub certificates: Vec<String>,
+    /// Which TLS versions it speaks, by its name.
+    pub policy: String,
     pub default: Action,
     pub rules: Vec<Rule>,
 }

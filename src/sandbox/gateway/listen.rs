@@ -1,6 +1,6 @@
 //! The load balancer's loopback ports: they refuse connections until a listener of an active load balancer is behind them.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,33 +14,62 @@ use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::SupportedProtocolVersion;
+use tokio_rustls::rustls::version::{TLS12, TLS13};
 
 use super::app::Reply;
 use super::{Ask, alb};
+use crate::sandbox::pki::Leaf;
 use crate::sandbox::sim::Sim;
+use crate::sandbox::world::Connection;
 
 /// How often the ports look whether a load balancer came or went.
 const LOOK: Duration = Duration::from_millis(30);
 
-/// The ports that a load balancer can listen on here, and whether they speak TLS.
-const PORTS: [(u16, bool); 4] = [(80, false), (443, true), (8080, false), (8443, true)];
+/// The ports that a load balancer can listen on here.
+const PORTS: [u16; 4] = [80, 443, 8080, 8443];
 
-/// Each port, and where it is on this machine.
-pub(crate) type Places = Vec<(u16, u16)>;
-
-/// Reserves the ports and serves them as load balancers come and go.
+/// Reserves the ports and serves them as load balancers come and go. Tells where they are on this machine, as curl's `--connect-to` has it.
 ///
 /// # Errors
 /// When no loopback port can be had.
-pub(crate) fn serve(sim: &Arc<Sim>, tls: &TlsAcceptor) -> Result<(Places, Vec<tokio::task::AbortHandle>), String> {
-    let (mut places, mut tasks) = (Places::new(), Vec::new());
-    for (port, secure) in PORTS {
-        let (socket, local) = reserve(0)?;
-        let tls = secure.then(|| tls.clone());
-        tasks.push(tokio::spawn(follow(Arc::clone(sim), port, local, socket, tls)).abort_handle());
-        places.push((port, local));
+pub(crate) fn serve(sim: &Arc<Sim>, leaf: Leaf) -> Result<(String, Vec<tokio::task::AbortHandle>), String> {
+    let (mut places, mut tasks) = (Vec::new(), Vec::new());
+    for stray in &sim.world.dns.strays {
+        let to = match stray.connection {
+            Connection::Refused => {
+                let (socket, local) = reserve(0)?;
+                let kept = async move {
+                    std::future::pending::<()>().await;
+                    drop(socket);
+                };
+                tasks.push(tokio::spawn(kept).abort_handle());
+                SocketAddr::from((Ipv4Addr::LOCALHOST, local))
+            }
+            // no connection can be made to everybody: the network is unreachable
+            Connection::Unrouted => SocketAddr::from((Ipv4Addr::BROADCAST, 9)),
+        };
+        let host = if let IpAddr::V6(address) = stray.address { format!("[{address}]") } else { stray.address.to_string() };
+        places.push(format!("{host}::{to}"));
     }
-    Ok((places, tasks))
+    let leaf = Arc::new(leaf);
+    for port in PORTS {
+        let (socket, local) = reserve(0)?;
+        tasks.push(tokio::spawn(follow(Arc::clone(sim), port, local, socket, Arc::clone(&leaf))).abort_handle());
+        places.push(format!(":{port}:127.0.0.1:{local}"));
+    }
+    Ok((places.join(","), tasks))
+}
+
+/// What a listener's policy lets it speak; what is older than TLS 1.2 is spoken by nothing here.
+fn versions(policy: &str) -> Vec<&'static SupportedProtocolVersion> {
+    if policy.contains("TLS13-1-3") {
+        vec![&TLS13]
+    } else if policy.contains("TLS13") {
+        vec![&TLS13, &TLS12]
+    } else {
+        vec![&TLS12]
+    }
 }
 
 /// A bound socket that does not listen: connections to it are refused, and nobody else gets the port.
@@ -55,7 +84,7 @@ fn reserve(port: u16) -> Result<(TcpSocket, u16), String> {
     make().map_err(|error| format!("load balancer's port: {error}"))
 }
 
-async fn follow(sim: Arc<Sim>, port: u16, local: u16, socket: TcpSocket, tls: Option<TlsAcceptor>) {
+async fn follow(sim: Arc<Sim>, port: u16, local: u16, socket: TcpSocket, leaf: Arc<Leaf>) {
     let mut look = tokio::time::interval(LOOK);
     let mut waiting = Some(socket);
     loop {
@@ -74,22 +103,25 @@ async fn follow(sim: Arc<Sim>, port: u16, local: u16, socket: TcpSocket, tls: Op
         };
         tokio::select! {
             () = gone => {}
-            () = accept(&sim, port, &listener, tls.as_ref()) => {}
+            () = accept(&sim, port, &listener, &leaf) => {}
         }
         drop(listener);
         waiting = reserve(local).ok().map(|(socket, _)| socket);
     }
 }
 
-async fn accept(sim: &Arc<Sim>, port: u16, listener: &TcpListener, tls: Option<&TlsAcceptor>) {
+async fn accept(sim: &Arc<Sim>, port: u16, listener: &TcpListener, leaf: &Leaf) {
     while let Ok((stream, _)) = listener.accept().await {
+        let Some(found) = alb::listener(sim, port) else { continue };
+        let secure = found.protocol == "HTTPS";
+        let tls = secure.then(|| leaf.speaking(&versions(&found.policy), &["h2", "http/1.1"]));
+        let Ok(tls) = tls.transpose() else { continue };
         let sim = Arc::clone(sim);
-        let tls = tls.cloned();
         tokio::spawn(async move {
             match tls {
                 None => connection(sim, port, stream, false).await,
                 Some(tls) => {
-                    if let Ok(stream) = tls.accept(stream).await {
+                    if let Ok(stream) = TlsAcceptor::from(Arc::new(tls)).accept(stream).await {
                         connection(sim, port, stream, true).await;
                     }
                 }

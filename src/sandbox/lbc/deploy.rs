@@ -209,7 +209,15 @@ fn build_listener(state: &State, lb: &LoadBalancer, wanted: &ListenerModel) -> L
         paths: rule.paths.clone(),
         action: action(state, &rule.backend),
     });
-    Listener { rules: rules.collect(), arn, port: wanted.port, protocol: wanted.protocol.clone(), certificates: wanted.certificates.clone(), default }
+    Listener {
+        rules: rules.collect(),
+        arn,
+        port: wanted.port,
+        protocol: wanted.protocol.clone(),
+        certificates: wanted.certificates.clone(),
+        policy: wanted.policy.clone(),
+        default,
+    }
 }
 
 fn redirect(status: u16, port: &str, protocol: &str) -> Action {

@@ -12,6 +12,9 @@ use crate::sandbox::controllers::SERVICES;
 use crate::sandbox::sim::Sim;
 use crate::sandbox::store::meta::{list, name, namespace, text, uid};
 
+/// The controller's own choice where an Ingress has none.
+const POLICY: &str = "ELBSecurityPolicy-2016-08";
+
 /// A load balancer as it shall be.
 pub(super) struct Model {
     pub stack: String,
@@ -29,6 +32,7 @@ pub(super) struct ListenerModel {
     pub port: u16,
     pub protocol: String,
     pub certificates: Vec<String>,
+    pub policy: String,
     /// The port that HTTP is redirected to.
     pub redirect: Option<u16>,
     pub rules: Vec<RuleModel>,
@@ -218,7 +222,8 @@ fn listeners(sim: &Sim, members: &[Arc<Value>]) -> Result<Vec<ListenerModel>, Fa
                 }
                 Some((listener, _)) => listener.certificates.extend(certificates),
                 None => {
-                    let listener = ListenerModel { port, protocol, certificates, redirect: None, rules: Vec::new(), default: None };
+                    let policy = annotation(member, "ssl-policy").unwrap_or(POLICY).to_owned();
+                    let listener = ListenerModel { port, protocol, certificates, policy, redirect: None, rules: Vec::new(), default: None };
                     merged.push((listener, who.clone()));
                 }
             }

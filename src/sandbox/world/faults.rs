@@ -1,6 +1,7 @@
 //! What may go wrong at the borders: tokens, API server calls, AWS calls, load balancers and targets.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -85,6 +86,26 @@ pub struct LoadBalancerOutcome {
     pub state: Option<String>,
     /// AWS's reason.
     pub reason: Option<String>,
+}
+
+/// An address of load balancers' names beside their own, behind which there is no load balancer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Stray {
+    pub address: IpAddr,
+    #[serde(default)]
+    pub connection: Connection,
+}
+
+/// What comes of a connection to such an address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Connection {
+    /// Nothing listens.
+    #[default]
+    Refused,
+    /// The network of who asks has no route there.
+    Unrouted,
 }
 
 /// What stands between the load balancer and its targets.

@@ -49,6 +49,9 @@ pub(crate) trait Stage: Sync {
     /// The command's identity is not known to the API server any more.
     async fn refuse_token(&self) -> Result<(), String>;
 
+    /// The world's `dns.strays` leave the DNS.
+    async fn drop_strays(&self) -> Result<(), String>;
+
     async fn part(&self, what: &str, part: Part) -> Result<(), String>;
 
     /// Leaves nothing behind that another scenario could see.

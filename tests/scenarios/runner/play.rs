@@ -178,6 +178,9 @@ async fn one<S: Stage>(stage: &S, event: &Event) -> Result<(), String> {
     if event.refuse_token {
         stage.refuse_token().await?;
     }
+    if event.drop_strays {
+        stage.drop_strays().await?;
+    }
     for (what, part) in [("stop", event.stop), ("start", event.start), ("freeze", event.freeze), ("thaw", event.thaw)] {
         if let Some(part) = part {
             stage.part(what, part).await?;

@@ -87,6 +87,11 @@ impl Stage for Simulated {
         Ok(())
     }
 
+    async fn drop_strays(&self) -> Result<(), String> {
+        self.sandbox.drop_strays();
+        Ok(())
+    }
+
     async fn part(&self, what: &str, part: Part) -> Result<(), String> {
         let server = self.sandbox.server().ok_or("the sandbox has no API server")?;
         match (what, part) {

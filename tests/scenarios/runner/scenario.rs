@@ -124,6 +124,8 @@ pub(crate) struct Event {
     pub(crate) aws: Option<Vec<AwsFault>>,
     /// The API server does not know the command's identity any more.
     pub(crate) refuse_token: bool,
+    /// The addresses of `dns.strays` leave the DNS.
+    pub(crate) drop_strays: bool,
     pub(crate) stop: Option<Part>,
     pub(crate) start: Option<Part>,
     /// Connections stay open and nothing is answered.
