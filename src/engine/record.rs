@@ -49,14 +49,18 @@ struct Tally {
 }
 
 impl Shared {
-    /// Tells the reporters. While one task does so the others leave their events to it and go on.
     fn tell(&self, mut event: Event) {
         redact::clean(&mut event);
         {
             let mut unheard = lock(&self.unheard);
             unheard.push(Stamped { at: Timestamp::now(), event });
         }
-        // Looked at once more after each time: meanwhile others may have left theirs.
+        self.report();
+    }
+
+    /// Tells the reporters of what they have not heard. While one task does so, the others leave their events to it and go on: so whoever
+    /// has held the reporters looks once more when they are free.
+    fn report(&self) {
         while self.has_unheard() {
             let mut reporters = match self.reporters.try_lock() {
                 Ok(reporters) => reporters,
@@ -182,6 +186,7 @@ impl Recorder {
 
     pub fn tick(&self) {
         self.shared.settle().iter_mut().for_each(|reporter| reporter.tick());
+        self.shared.report();
     }
 
     /// Records the run's end. When it returns, all is reported.
