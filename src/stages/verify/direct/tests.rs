@@ -83,7 +83,7 @@ async fn a_wrong_answer_fails_with_its_history_and_the_command() {
     let server = MockServer::start().await;
     let gateway = ResponseTemplate::new(503).insert_header("server", "istio-envoy").set_body_string("no healthy upstream");
     Mock::given(any()).respond_with(gateway).mount(&server).await;
-    let ends = run(&server, |d| (d.timeout, d.status) = (Duration::from_millis(1200), None)).await;
+    let ends = run(&server, |d| (d.timeout, d.status) = (Duration::from_millis(2500), None)).await;
     let fault = ends[0].outcome.fault().expect("a fault");
     assert_eq!(fault.code, Code::NoHealthyUpstream);
     let attempts = property(&ends[0], "attempts").expect("attempts");
