@@ -4,7 +4,7 @@ pub mod event;
 pub mod ledger;
 pub mod outcome;
 pub mod record;
-pub mod redact;
+mod redact;
 pub mod runner;
 
 use std::sync::Arc;

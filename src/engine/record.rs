@@ -14,7 +14,6 @@ use crate::base::fault::{Class, Fault};
 use crate::base::place::Place;
 use crate::engine::event::{Attempt, CaseEnd, CaseId, Event, Json, Stamped};
 use crate::engine::outcome::{Change, Outcome};
-use crate::engine::redact;
 
 /// Consumes events, in order, and never calls back. Must not block for long.
 pub trait Reporter: Send {
@@ -50,7 +49,7 @@ struct Tally {
 
 impl Shared {
     fn tell(&self, mut event: Event) {
-        redact::clean(&mut event);
+        event.redact();
         {
             let mut unheard = lock(&self.unheard);
             unheard.push(Stamped { at: Timestamp::now(), event });

@@ -10,31 +10,33 @@ use crate::base::secrets::redact;
 use crate::engine::event::{CaseEnd, CaseId, Event, Json};
 use crate::engine::outcome::Outcome;
 
-/// Takes every secret out of an event.
-pub fn clean(event: &mut Event) {
-    match event {
-        Event::RunStarted { run_id, tool, pipeline, environment, stages, hostname, build_url, dry_run: _ } => {
-            [run_id, tool, pipeline, environment, hostname].into_iter().for_each(text);
-            stages.iter_mut().for_each(text);
-            build_url.iter_mut().for_each(text);
+impl Event {
+    /// Takes every secret out of the event.
+    pub fn redact(&mut self) {
+        match self {
+            Event::RunStarted { run_id, tool, pipeline, environment, stages, hostname, build_url, dry_run: _ } => {
+                [run_id, tool, pipeline, environment, hostname].into_iter().for_each(text);
+                stages.iter_mut().for_each(text);
+                build_url.iter_mut().for_each(text);
+            }
+            Event::StageStarted { stage } | Event::StageEnded { stage, .. } => text(stage),
+            Event::CaseStarted { case: id } => case(id),
+            Event::Progress { case: id, text: progress } => {
+                case(id);
+                text(progress);
+            }
+            Event::Note { stage, text: note } => {
+                text(stage);
+                text(note);
+            }
+            Event::Observed { case: id, kind, data } => {
+                case(id);
+                text(kind);
+                json(data);
+            }
+            Event::CaseEnded(ended) => end(ended),
+            Event::RunEnded { .. } => {}
         }
-        Event::StageStarted { stage } | Event::StageEnded { stage, .. } => text(stage),
-        Event::CaseStarted { case: id } => case(id),
-        Event::Progress { case: id, text: progress } => {
-            case(id);
-            text(progress);
-        }
-        Event::Note { stage, text: note } => {
-            text(stage);
-            text(note);
-        }
-        Event::Observed { case: id, kind, data } => {
-            case(id);
-            text(kind);
-            json(data);
-        }
-        Event::CaseEnded(ended) => end(ended),
-        Event::RunEnded { .. } => {}
     }
 }
 
@@ -162,7 +164,7 @@ mod tests {
             Event::StageEnded { stage: s(), seconds: Duration::ZERO },
             Event::Observed { case: id(), kind: s(), data: Json::of(&["a quoted \"s3cr3t\""]) },
         ] {
-            clean(&mut event);
+            event.redact();
             let line = serde_json::to_string(&event).expect("json");
             assert!(!line.contains(SECRET) && !line.contains("\"s3cr3t") && line.contains(MASK), "{line}");
         }

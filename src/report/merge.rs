@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use quick_junit::{Report, TestCase, TestCaseStatus, TestSuite};
 
 use crate::engine::event::{Event, Stamped};
-use crate::engine::redact;
 use crate::report::console::Console;
 use crate::report::junit::{Dialect, file_name, render, serialize};
 use crate::report::summary::RunSummary;
@@ -17,7 +16,7 @@ use crate::report::{Options, Sink, html, logs, runlog, write_whole};
 /// One finished build, from a run log or a folder that has one. Processes of the build that came one after another count as one run.
 pub fn load(path: &Path) -> io::Result<(RunSummary, Vec<Stamped>)> {
     let mut events = runlog::read(&log_in(path))?;
-    events.iter_mut().for_each(|stamped| redact::clean(&mut stamped.event));
+    events.iter_mut().for_each(|stamped| stamped.event.redact());
     if !events.iter().any(|stamped| matches!(stamped.event, Event::RunStarted { .. })) {
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("`{}` records no run", log_in(path).display())));
     }
