@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Event as CoreEvent, Node, Service};
 use k8s_openapi::api::networking::v1::{Ingress as IngressObject, IngressClass};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -448,7 +449,8 @@ impl Chain<'_> {
             let found = self.cluster.get::<IngressClass>("", class).await.ok().flatten();
             seen.class_controller = found.and_then(|c| c.spec?.controller);
         }
-        seen.events = events(&self.cluster.list::<CoreEvent>(namespace, "").await?, "Ingress", |n| n == name);
+        let all = self.cluster.list::<CoreEvent>(namespace, "").await?;
+        seen.events = events(&all, "Ingress", |n| n == name, version(&object.metadata));
         Ok(seen)
     }
 
@@ -487,7 +489,7 @@ impl Chain<'_> {
         let bindings: Vec<Binding> = objects.iter().map(|o| Binding::of(&serde_json::to_value(o).unwrap_or_default())).collect();
         let ours: Vec<&str> = bindings.iter().filter(|b| b.service == self.params.service).map(|b| b.name.as_str()).collect();
         let all = self.cluster.list::<CoreEvent>(namespace, "").await?;
-        Ok((bindings.clone(), events(&all, "TargetGroupBinding", |n| ours.contains(&n))))
+        Ok((bindings.clone(), events(&all, "TargetGroupBinding", |n| ours.contains(&n), None)))
     }
 }
 
@@ -602,19 +604,26 @@ fn in_ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The newest events about objects of one kind, in the order in which they were written: their times are whole seconds.
-fn events(all: &[CoreEvent], kind: &str, name: impl Fn(&str) -> bool) -> Vec<Event> {
+/// The resource version, of which the later write has the greater one.
+fn version(meta: &ObjectMeta) -> Option<u64> {
+    meta.resource_version.as_deref().and_then(|version| version.parse().ok())
+}
+
+/// The newest events about objects of one kind, in the order in which they were written: their times are whole seconds. `changed`: the version
+/// of the object itself.
+fn events(all: &[CoreEvent], kind: &str, name: impl Fn(&str) -> bool, changed: Option<u64>) -> Vec<Event> {
     let about = |e: &&CoreEvent| e.involved_object.kind.as_deref() == Some(kind) && e.involved_object.name.as_deref().is_some_and(&name);
     let read = |e: &CoreEvent| {
         let value = serde_json::to_value(e).unwrap_or_default();
         let time = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).and_then(|t| t.parse::<Timestamp>().ok());
         let times = ["/series/lastObservedTime", "/lastTimestamp", "/eventTime", "/firstTimestamp", "/metadata/creationTimestamp"];
-        let version = e.metadata.resource_version.as_deref().and_then(|version| version.parse::<u64>().ok());
+        let version = version(&e.metadata);
         let event = Event {
             warning: e.type_.as_deref() == Some("Warning"),
             reason: e.reason.clone().unwrap_or_default(),
             message: e.message.clone().unwrap_or_default(),
             last: times.into_iter().find_map(time),
+            before: version.zip(changed).is_some_and(|(written, changed)| written < changed),
         };
         (event, version)
     };
@@ -639,9 +648,10 @@ mod tests {
         };
         let (refused, reconciled) = (event("9", "FailedBuildModel"), event("12", "SuccessfullyReconciled"));
         for all in [[refused.clone(), reconciled.clone()], [reconciled, refused]] {
-            let found = events(&all, "Ingress", |name| name == "gw-ingress");
-            let newest = crate::domain::ingress::events::newest(&found, None).map(|event| event.reason.as_str());
-            assert_eq!(newest, Some("SuccessfullyReconciled"));
+            let found = events(&all, "Ingress", |name| name == "gw-ingress", Some(10));
+            let newest = crate::domain::ingress::events::newest(&found, None).map(|event| (event.reason.as_str(), event.before));
+            assert_eq!(newest, Some(("SuccessfullyReconciled", false)));
+            assert!(found[0].before);
         }
     }
 

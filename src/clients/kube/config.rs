@@ -171,7 +171,9 @@ fn api_failed(message: impl AsRef<str>) -> Fault {
 
 fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> Fault {
     let path = path.display().to_string();
-    Fault::new(Code::FileInvalid, format!("kubeconfig `{path}`: {error}")).at(Some(&Place::new(path, 0, 0)))
+    Fault::new(Code::FileInvalid, format!("kubeconfig `{path}`: {error}"))
+        .at(Some(&Place::new(&path, 0, 0)))
+        .next(format!("correct it, until `KUBECONFIG={path} kubectl config view` reads it"))
 }
 
 fn unusable(error: &dyn std::fmt::Display) -> Fault {

@@ -20,7 +20,7 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// An event older than this may describe what has been corrected since; the controller gets this long to say something newer.
 const STALE: Duration = Duration::from_secs(60);
 const STALE_GRACE: Duration = Duration::from_secs(20);
-/// How long words of the moment before the newest change may stand: they count only because clocks differ.
+/// How long words of the moment before the newest change may stand: they count only because clocks differ and know whole seconds.
 const JUST_BEFORE: Duration = Duration::from_secs(3);
 /// A controller answers a change within this time; a hostname beside a younger one may be the former load balancer's.
 const UNANSWERED: Duration = Duration::from_secs(30);
@@ -220,7 +220,8 @@ fn refused(seen: &Seen, now: Timestamp, waited: Duration) -> Option<Link<String>
     if age > STALE && waited < STALE_GRACE {
         return Some(Link::NotYet(format!("{} ago the controller refused it: {words}", text::seconds(age))));
     }
-    if event.last.zip(seen.applied).is_some_and(|(last, applied)| last < applied) && waited < JUST_BEFORE {
+    let before = event.before || event.last.zip(seen.applied).is_some_and(|(last, applied)| last < applied);
+    if before && waited < JUST_BEFORE {
         return Some(Link::NotYet(format!("just before the last change the controller refused it: {words}")));
     }
     let fault = Fault::new(Code::AlbRefused, format!("the load balancer controller refuses {}: {}", seen.name, text::head(&words, 500)))
@@ -290,6 +291,7 @@ mod tests {
                     reason: reason.into(),
                     message: message.into(),
                     last: Some(at(last)),
+                    before: false,
                 })
                 .collect(),
             ..Seen::default()
@@ -301,6 +303,17 @@ mod tests {
             Link::Holds(value, _) => format!("holds {value}"),
             Link::NotYet(reason) => format!("not yet {reason}"),
             Link::Broken(fault) => format!("{} {}", fault.code, fault.message),
+        }
+    }
+
+    #[test]
+    fn of_one_second_what_was_written_before_the_change_is_about_what_it_corrected() {
+        let refused = ("FailedBuildModel", "Failed build model due to unknown scheme: public", 1000);
+        for (before, waited, expected) in [(true, 2, "not yet just before"), (true, 3, "alb_refused"), (false, 0, "alb_refused")] {
+            let mut seen = seen(Some("ingress.k8s.aws/resources"), Some(refused));
+            seen.events[0].before = before;
+            let link = accepted(&seen, at(1001), Duration::from_secs(waited));
+            assert!(says(&link).starts_with(expected), "{}", says(&link));
         }
     }
 

@@ -130,6 +130,7 @@ mod tests {
             reason: reason.into(),
             message: "RegisterTargets denied".into(),
             last: jiff::Timestamp::from_second(second).ok(),
+            before: false,
         };
         let with = |events| Around { service: "g".into(), service_exists: true, events, ..Around::default() };
         let told = |around: &Around| match bound(&[binding("g")], around, Duration::ZERO) {

@@ -9,8 +9,11 @@ pub struct Event {
     pub warning: bool,
     pub reason: String,
     pub message: String,
-    /// When it was last seen.
+    /// When it was last seen, to the second.
     pub last: Option<Timestamp>,
+    /// It was written before the newest change of its object, whatever the clocks say.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub before: bool,
 }
 
 /// What an event means for the wait.
@@ -182,7 +185,7 @@ mod tests {
     const OURS: Ours<'_> = Ours { namespace: "istio-system", name: "gw-ingress", in_group: false, certificates: "" };
 
     fn warning(reason: &str, message: &str) -> Event {
-        Event { warning: true, reason: reason.into(), message: message.into(), last: None }
+        Event { warning: true, reason: reason.into(), message: message.into(), last: None, before: false }
     }
 
     #[test]
