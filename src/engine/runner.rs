@@ -74,8 +74,8 @@ fn exit_code<C>(ctx: &Ctx<C>, policy: Policy) -> u8 {
 
 /// Lets reporters write what they write at intervals.
 pub async fn tick(record: Recorder) {
-    // Soon, for a killed run is to leave reports; but a run that is over at once has no use for them.
-    let mut interval = tokio::time::interval_at(tokio::time::Instant::now() + Duration::from_millis(100), Duration::from_millis(500));
+    const PAUSE: Duration = Duration::from_millis(500);
+    let mut interval = tokio::time::interval_at(tokio::time::Instant::now() + PAUSE, PAUSE);
     loop {
         interval.tick().await;
         record.tick();

@@ -254,7 +254,6 @@ impl Junit {
 impl Sink for Junit {
     fn event(&mut self, event: &Stamped, run: &RunSummary) {
         match &event.event {
-            Event::StageStarted { stage } => self.touched(stage),
             Event::CaseStarted { case } => self.touched(&case.stage),
             Event::CaseEnded(end) => {
                 self.touched(&end.case.stage);
@@ -263,6 +262,12 @@ impl Sink for Junit {
                 if cancelled && !std::mem::replace(&mut self.aborted, true) {
                     self.write(run);
                 }
+            }
+            // While there is little to write: whenever the run is killed, there is a file. The next tick need not wait for this one.
+            Event::StageStarted { stage } => {
+                self.touched(stage);
+                self.write(run);
+                self.last = None;
             }
             Event::StageEnded { stage, .. } => {
                 self.touched(stage);
