@@ -3,6 +3,7 @@
 pub mod codes;
 pub mod fault;
 pub mod finding;
+pub mod mutex;
 pub mod names;
 pub mod place;
 pub mod secrets;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use crate::base::fault::Fault;
+use crate::base::mutex::lock;
 
 /// What the first look may take, however short the wait is meant to be.
 const FIRST_LOOK: Duration = Duration::from_secs(5);
@@ -64,7 +65,7 @@ impl Queue {
     }
 
     fn state(&self) -> MutexGuard<'_, (Duration, Option<Instant>)> {
-        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.0)
     }
 }
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::codes::Code;
 use crate::base::fault::{Fault, Result};
+use crate::base::mutex::lock;
 use crate::base::names::ObjectName;
 
 /// One intent: this object is about to be created by this run.
@@ -43,7 +44,7 @@ impl Ledger {
 
     /// Writes the intent to disk; only then may the object be created.
     pub fn intend(&self, stage: &str, object: &ObjectName) -> Result<()> {
-        let mut file = self.file.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut file = lock(&self.file);
         let Some(file) = file.as_mut() else { return Ok(()) };
         let intent = Intent { at: Timestamp::now(), run_id: self.run_id.clone(), stage: stage.to_owned(), object: object.clone() };
         let mut line = serde_json::to_vec(&intent).map_err(|e| Fault::new(Code::Defect, e.to_string()))?;

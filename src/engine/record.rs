@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::base::codes::Code;
 use crate::base::fault::{Class, Fault};
+use crate::base::mutex::lock;
 use crate::base::place::Place;
 use crate::engine::event::{Attempt, CaseEnd, CaseId, Event, Json, Stamped};
 use crate::engine::outcome::{Change, Outcome};
@@ -87,10 +88,6 @@ impl Shared {
             reporters.iter_mut().for_each(|reporter| reporter.events(&events));
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Records the cases of one stage. Cheap to clone; clones share everything.

@@ -18,6 +18,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::base::codes::Code;
 use crate::base::fault::{Fault, Result};
+use crate::base::mutex::lock;
 use crate::base::text;
 use crate::clients::http::{Http, Request};
 use crate::domain::ingress::accepted::Seen;
@@ -176,7 +177,7 @@ impl Probes {
 
 impl Host {
     fn probes(&self) -> MutexGuard<'_, Vec<Probe>> {
-        self.probes.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.probes)
     }
 }
 

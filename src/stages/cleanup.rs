@@ -15,6 +15,7 @@ use self::balancer::{AlbIngress, Holder, Proof};
 use self::look::{Found, Release};
 use crate::base::codes::Code;
 use crate::base::fault::{Class, Fault, Result};
+use crate::base::mutex::lock;
 use crate::base::names::ObjectName;
 use crate::base::place::Place;
 use crate::base::text;
@@ -162,7 +163,7 @@ impl Line<'_> {
     }
 
     fn broken(&self) -> Option<String> {
-        self.broken.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+        lock(&self.broken).clone()
     }
 
     /// Runs a step as its case, unless one before it failed.
@@ -177,12 +178,12 @@ impl Line<'_> {
         let failed = Mutex::new(false);
         let ended = case.run(|case| async {
             let result = work(case).await;
-            *failed.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = result.is_err();
+            *lock(&failed) = result.is_err();
             result
         });
         ended.await;
         if failed.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()) {
-            *self.broken.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(name.into());
+            *lock(&self.broken) = Some(name.into());
         }
     }
 
@@ -219,7 +220,7 @@ impl Line<'_> {
 
     async fn proven(&self, proof: &Proof<'_>, case: &Case) -> Result<Done> {
         let result = proof.gone(case).await;
-        let in_aws = *proof.held.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) == Holder::InAws;
+        let in_aws = *lock(&proof.held) == Holder::InAws;
         match result {
             // Nothing in the cluster holds it any more, so the rest can go all the same.
             Err(fault) if in_aws && fault.code == Code::LeftBehind => {

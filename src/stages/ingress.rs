@@ -20,6 +20,7 @@ use tokio::sync::OnceCell;
 
 use crate::base::codes::Code;
 use crate::base::fault::{Fault, Result};
+use crate::base::mutex::lock;
 use crate::base::text;
 use crate::base::wait::{self, Patience, Poll};
 use crate::clients::aws::{Aws, LoadBalancer};
@@ -336,7 +337,7 @@ impl Chain<'_> {
                         target.zone = instances.get_or_init(|| self.instances()).await.get(&target.id).cloned();
                     }
                     let stuck_for = {
-                        let mut since = stuck_since.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                        let mut since = lock(&stuck_since);
                         *since = targets::stuck(&targets, min).then(|| since.unwrap_or_else(Instant::now));
                         since.map(whole_ms).unwrap_or_default()
                     };
@@ -426,7 +427,7 @@ impl Chain<'_> {
     /// Records a look whose verdict differs from the one before.
     fn record(&self, case: &Case, look: Look) {
         let verdict = look.judge();
-        let mut told = self.told.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut told = lock(&self.told);
         if told.insert(look.name(), verdict.clone()).as_ref() == Some(&verdict) {
             return;
         }

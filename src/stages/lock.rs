@@ -13,6 +13,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::base::codes::Code;
 use crate::base::fault::{Fault, Result};
+use crate::base::mutex;
 use crate::base::wait::{self, Patience, Poll};
 use crate::clients::kube::{Cluster, fault};
 use crate::domain::lock::{BUILD_URL, Claim, LEASE_SECONDS, RENEW_EVERY, judge};
@@ -75,7 +76,7 @@ pub async fn take(ctx: &Ctx<Shared>) -> Result<()> {
     let taking = ctx.record.case("lock").place(place.as_ref()).run(|case| async {
         let taken = taken(shared, namespace, name, case).await;
         if let Err(fault) = &taken {
-            *failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(fault.clone());
+            *mutex::lock(&failure) = Some(fault.clone());
         }
         taken
     });
@@ -140,7 +141,7 @@ async fn acquire(cluster: &Cluster, namespace: &str, name: &str, identity: &str,
 /// How long our own clock has seen this renewal.
 fn unchanged_for(seen: &std::sync::Mutex<(Option<String>, Instant)>, lease: Option<&Lease>) -> Duration {
     let version = lease.and_then(|lease| lease.metadata.resource_version.clone());
-    let mut seen = seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let mut seen = mutex::lock(seen);
     if seen.0 != version {
         *seen = (version, Instant::now());
     }

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::base::codes::Code;
 use crate::base::fault::{Fault, Result};
+use crate::base::mutex::lock;
 use crate::base::names::ObjectName;
 use crate::base::text;
 use crate::base::wait::{self, Patience, Poll};
@@ -178,7 +179,7 @@ pub(super) async fn sweep(ctx: &Ctx<Shared>, cluster: &Cluster, namespaces: &BTr
             (removed, 0) => format!("{removed} removed"),
             (removed, still) => format!("{removed} removed, {} at work: looked at again at the end", text::count(still, "one")),
         };
-        young.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).extend(still);
+        lock(young).extend(still);
         Ok(if over.is_empty() { Done::unchanged((), words) } else { Done::changed((), words) })
     })
     .await

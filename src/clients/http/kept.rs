@@ -3,12 +3,13 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use tokio::net::TcpStream;
 
 use super::Answer;
 use super::send::Http1;
+use crate::base::mutex::lock;
 
 /// The idle ones, by where they lead.
 #[derive(Default)]
@@ -16,7 +17,7 @@ pub(super) struct Kept(Mutex<HashMap<SocketAddr, Vec<Http1<TcpStream>>>>);
 
 impl Kept {
     fn lock(&self) -> MutexGuard<'_, HashMap<SocketAddr, Vec<Http1<TcpStream>>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// One to any of these addresses.

@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use x509_parser::extensions::GeneralName;
 
 use super::PeerCertificate;
+use crate::base::mutex::lock;
 
 /// Why a handshake failed, as far as the remedy differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,7 +113,7 @@ where
     let config = ClientConfig::builder().dangerous().with_custom_certificate_verifier(refusing).with_no_client_auth();
     let name = ServerName::try_from(server_name.to_owned()).map_err(|error| error.to_string())?;
     let ended = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await;
-    let chain = std::mem::take(&mut *shown.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+    let chain = std::mem::take(&mut *lock(&shown));
     match (chain.is_empty(), ended) {
         (false, _) => Ok(chain.iter().map(|der| der.to_vec()).collect()),
         (true, Err(error)) => Err(error.to_string()),
@@ -136,7 +137,7 @@ impl ServerCertVerifier for Refusing {
         _: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let chain = std::iter::once(end_entity).chain(intermediates).map(|certificate| certificate.clone().into_owned());
-        *self.shown.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = chain.collect();
+        *lock(&self.shown) = chain.collect();
         Err(CertificateError::ApplicationVerificationFailure.into())
     }
 
@@ -170,7 +171,7 @@ impl ServerCertVerifier for Recording {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let chain = std::iter::once(end_entity).chain(intermediates).map(|certificate| certificate.clone().into_owned());
-        *self.shown.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = chain.collect();
+        *lock(&self.shown) = chain.collect();
         self.verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
     }
 
@@ -199,7 +200,7 @@ impl ServerCertVerifier for Recording {
 
 /// The chain as reports show it. A certificate that cannot be parsed is left out.
 pub(super) fn chain(shown: &Shown) -> Vec<PeerCertificate> {
-    shown.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).iter().filter_map(|der| describe(der)).collect()
+    lock(shown).iter().filter_map(|der| describe(der)).collect()
 }
 
 fn describe(der: &[u8]) -> Option<PeerCertificate> {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use super::{Cluster, fault};
 use crate::base::fault::Result;
+use crate::base::mutex::lock;
 
 /// How the API server serves a kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,13 +38,13 @@ impl Cluster {
     /// The resource of a kind (`Deployment`, `deployment` or `deployments`); `None` when the server does not serve it.
     pub(super) async fn resource(&self, api_version: &str, kind: &str) -> Result<Option<Found>> {
         let pick = |known: &Arc<Vec<Found>>| known.iter().find(|found| found.is(kind)).cloned();
-        let cached = self.inner.resources.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get(api_version).and_then(pick);
+        let cached = lock(&self.inner.resources.0).get(api_version).and_then(pick);
         if cached.is_some() {
             return Ok(cached);
         }
         let known = Arc::new(self.ask_resources(api_version).await?);
         let picked = pick(&known);
-        self.inner.resources.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(api_version.to_owned(), known);
+        lock(&self.inner.resources.0).insert(api_version.to_owned(), known);
         Ok(picked)
     }
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::task::JoinHandle;
 
+use crate::base::mutex::lock;
+
 /// The last bytes of a stream.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Captured {
@@ -48,7 +50,7 @@ pub(super) fn capture(stream: Option<impl AsyncRead + Send + Unpin + 'static>, c
         let Some(mut stream) = stream else { return };
         let mut buffer = vec![0; 16 * 1024];
         while let Ok(n @ 1..) = stream.read(&mut buffer).await {
-            into.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(&buffer[..n], cap);
+            lock(&into).push(&buffer[..n], cap);
         }
     });
     Capture { captured, reader, cap }
@@ -60,7 +62,7 @@ impl Capture {
         if tokio::time::timeout(drain, &mut self.reader).await.is_err() {
             self.reader.abort();
         }
-        let mut captured = std::mem::take(&mut *self.captured.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+        let mut captured = std::mem::take(&mut *lock(&self.captured));
         captured.cut(self.cap);
         captured
     }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::base::fault::Result;
+use crate::base::mutex::lock;
 use crate::clients::kube::{Cluster, fault};
 
 /// How long the server keeps a watch open before we ask for it again.
@@ -149,10 +150,6 @@ impl<K: Resource<DynamicType = ()> + Clone> Store<K> {
 
 fn version<K: Resource<DynamicType = ()>>(object: &K) -> u64 {
     object.resource_version().and_then(|v| v.parse().ok()).unwrap_or(u64::MAX)
-}
-
-fn lock<K>(store: &Mutex<Store<K>>) -> MutexGuard<'_, Store<K>> {
-    store.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 async fn follow<K>(api: Api<K>, choice: Choice, store: Arc<Mutex<Store<K>>>, notify: Arc<Notify>)

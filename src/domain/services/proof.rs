@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::base::codes::Code;
 use crate::base::fault::{Fault, Result};
+use crate::base::mutex::lock;
 use crate::base::text;
 use crate::base::wait::{self, Patience, Poll};
 use crate::clients::kube::Cluster;
@@ -96,7 +97,7 @@ pub async fn endpoints(cluster: &Cluster, service: &Service, pods: &[&str], tell
         let slices: Vec<EndpointSlice> = cluster.list(&namespace, &format!("kubernetes.io/service-name={name}")).await?;
         let seen = Seen::of(service, &slices, pods);
         let lack = seen.lack();
-        *last.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = seen;
+        *lock(&last) = seen;
         Ok(lack.map_or(Poll::Ready(()), Poll::NotYet))
     };
     let ended = wait::until(Patience::new(ENDPOINTS_WITHIN, Duration::from_secs(5)), tell, || nudge.next(), look).await;

@@ -3,7 +3,7 @@
 //! Beside the watches a minute of waiting costs at most ten calls: pods are listed every ten seconds, the rest more seldom; what seems to
 //! lag behind is listed at once, and with a silent watch all is listed every ten seconds.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -18,6 +18,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::base::codes::Code;
 use crate::base::fault::{Fault, Result};
+use crate::base::mutex::lock;
 use crate::base::place::Place;
 use crate::base::wait::{self, Patience, Poll};
 use crate::clients::kube::Cluster;
@@ -473,10 +474,6 @@ fn is_stranger(pod: &Pod, kind: Kind, revisions: &Revisions) -> bool {
         }
         Kind::StatefulSet | Kind::Job | Kind::Pod => false,
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 #[cfg(test)]

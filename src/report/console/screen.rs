@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::io::{self, BufWriter, Write};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
+
+use crate::base::mutex::lock;
 
 type Out = Arc<Mutex<BufWriter<Box<dyn Write + Send>>>>;
 
@@ -51,10 +53,6 @@ impl Screen {
             bar.tick();
         }
     }
-}
-
-fn lock(out: &Out) -> MutexGuard<'_, BufWriter<Box<dyn Write + Send>>> {
-    out.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// What indicatif draws on: the same writer, so that lines and live line never overtake each other.

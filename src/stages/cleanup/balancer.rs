@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::look;
 use crate::base::codes::Code;
 use crate::base::fault::{Fault, Result};
+use crate::base::mutex::lock;
 use crate::base::names::ObjectName;
 use crate::base::text;
 use crate::base::wait::{self, Patience, Poll};
@@ -110,7 +111,7 @@ impl Proof<'_> {
                 Left::InAws(items) => {
                     self.set(Holder::InAws);
                     case.observed("left-in-aws", &items);
-                    let since = *orphaned.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get_or_insert_with(Instant::now);
+                    let since = *lock(&orphaned).get_or_insert_with(Instant::now);
                     if since.elapsed() >= LATE { Err(left_behind(&items)) } else { Ok(Poll::NotYet(format!("AWS still has {}", names(&items)))) }
                 }
             }
@@ -126,7 +127,7 @@ impl Proof<'_> {
     }
 
     fn set(&self, held: Holder) {
-        *self.held.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = held;
+        *lock(&self.held) = held;
     }
 
     /// What the proof was able to see, and the security group that the controller tends to forget.

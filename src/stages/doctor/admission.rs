@@ -12,6 +12,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use super::told;
 use crate::base::codes::Code;
 use crate::base::fault::{Fault, Result};
+use crate::base::mutex::lock;
 use crate::base::wait::{self, Patience, Poll};
 use crate::clients::kube::Cluster;
 use crate::domain::doctor::Verdict;
@@ -133,11 +134,11 @@ pub(super) async fn webhooks(ctx: &Ctx<Shared>, cluster: &Cluster, stages: &[&st
             }
             let verdict = webhooks::judge(&seen, root.as_deref(), mesh_comes, Timestamp::now());
             let dead = verdict.faults.iter().find(|fault| fault.code == Code::WebhookUnreachable).map(|fault| fault.message.clone());
-            *last.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = verdict;
+            *lock(&last) = verdict;
             Ok(dead.map_or(Poll::Ready(()), Poll::NotYet))
         };
         let waited = wait::until(Patience::new(PATIENCE, Duration::from_secs(2)), |reason| case.progress(reason), wait::never, look).await;
-        let verdict = std::mem::take(&mut *last.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+        let verdict = std::mem::take(&mut *lock(&last));
         match waited {
             // What the last look found is more than that the time is up.
             Err(error) if verdict.faults.is_empty() => Err(error.into_fault(|timed_out| Fault::new(Code::WebhookUnreachable, timed_out.to_string()))),

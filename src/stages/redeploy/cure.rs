@@ -9,6 +9,7 @@ use tokio::sync::{OnceCell, watch};
 
 use crate::base::codes::Code;
 use crate::base::fault::{Fault, Result};
+use crate::base::mutex::lock;
 use crate::base::names::ObjectName;
 use crate::base::text;
 use crate::base::wait::{self, Patience, Poll};
@@ -96,7 +97,7 @@ impl<'a> Cure<'a> {
     }
 
     pub(super) fn stale(&self) -> MutexGuard<'_, BTreeMap<ObjectName, Stale>> {
-        self.stale.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.stale)
     }
 
     /// Gathers the evidence, and where it proves stale workloads or a stale gateway, restarts them.
@@ -293,7 +294,7 @@ impl<'a> Cure<'a> {
         let restarted = builder.run(|case| async {
             let result = self.restarted(cluster, workload, stale, root, case).await;
             if let Err(fault) = &result {
-                *failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(fault.clone());
+                *lock(&failure) = Some(fault.clone());
             }
             result
         });

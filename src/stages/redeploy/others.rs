@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::fault::{Fault, Result};
+use crate::base::mutex::lock;
 use crate::base::names::ObjectName;
 use crate::base::text;
 use crate::clients::kube::Cluster;
@@ -45,11 +46,11 @@ impl Cure<'_> {
 
     /// Notes that a workload is left as it is for a reason of its own.
     pub(super) fn spare(&self, workload: &ObjectName) {
-        self.spared.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(workload.clone());
+        lock(&self.spared).insert(workload.clone());
     }
 
     pub(super) fn is_spared(&self, workload: &ObjectName) -> bool {
-        self.spared.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).contains(workload)
+        lock(&self.spared).contains(workload)
     }
 
     /// Restarts what no host has led to, each as a case of its own.

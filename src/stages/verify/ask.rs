@@ -15,6 +15,7 @@ use super::inside::{Inside, Unheard};
 use super::vantage::{Target, Vantage};
 use crate::base::codes::Code;
 use crate::base::fault::{Class, Fault, Result};
+use crate::base::mutex::lock;
 use crate::base::text;
 use crate::base::wait::{self, Patience, Poll, Queue};
 use crate::clients::http::{Http, NetError, Scheme};
@@ -104,7 +105,7 @@ impl<'a> Talk<'a> {
     }
 
     fn history(&self) -> MutexGuard<'_, History> {
-        self.history.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.history)
     }
 
     /// Asks until the answer is right, for at most `limit`. With `stop_at_candidate` an answer that a stale certificate may be behind ends it too.

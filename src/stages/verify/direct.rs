@@ -1,11 +1,12 @@
 //! `meshstep verify --address …`: checks from flags alone, without a pipeline file or a cluster.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 
+use crate::base::mutex::lock;
 use crate::clients::http::Http;
 use crate::domain::verify::Expect;
 use crate::domain::verify::want::Statuses;
@@ -49,7 +50,7 @@ impl Direct {
         for _ in 0..at_once {
             let (asker, record, hosts, path, expect) = (asker.clone(), record.clone(), Arc::clone(&hosts), path.clone(), expect.clone());
             asking.spawn(async move {
-                let next = || hosts.lock().unwrap_or_else(PoisonError::into_inner).next();
+                let next = || lock(&hosts).next();
                 while let Some(host) = next() {
                     let question = Question { scheme: scheme.into(), host, path: path.clone(), port: None, listener: None, expect: expect.clone() };
                     ask(&asker, &question, record.case(question.title()), timeout).await;
