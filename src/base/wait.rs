@@ -25,6 +25,15 @@ pub enum Poll<T> {
     NotYet(String),
 }
 
+impl<T> Poll<T> {
+    pub fn map<U>(self, with: impl FnOnce(T) -> U) -> Poll<U> {
+        match self {
+            Poll::Ready(value) => Poll::Ready(with(value)),
+            Poll::NotYet(reason) => Poll::NotYet(reason),
+        }
+    }
+}
+
 /// How long to wait, and how often to look when nothing wakes the wait earlier.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {

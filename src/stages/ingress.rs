@@ -245,10 +245,7 @@ impl Chain<'_> {
                     let (seen, now, waited) = (self.seen().await?, Timestamp::now(), whole_ms(start));
                     let (link, named) = (accepted::hostname(&seen, now, waited), seen.listeners.clone());
                     self.record(case, Look::Hostname { seen, now, waited_ms: in_ms(waited) });
-                    Ok(match poll(case, link)? {
-                        Poll::Ready(hostname) => Poll::Ready((hostname, named)),
-                        Poll::NotYet(reason) => Poll::NotYet(reason),
-                    })
+                    Ok(poll(case, link)?.map(|hostname| (hostname, named)))
                 },
             )
             .await?;
@@ -343,10 +340,7 @@ impl Chain<'_> {
                     };
                     let (all, link) = (targets.len(), targets::healthy(&targets, &zones, min, stuck_for));
                     self.record(case, Look::Healthy { targets, zones: zones.clone(), min, stuck_ms: in_ms(stuck_for) });
-                    Ok(match poll(case, link)? {
-                        Poll::Ready(n) => Poll::Ready((n, all)),
-                        Poll::NotYet(reason) => Poll::NotYet(reason),
-                    })
+                    Ok(poll(case, link)?.map(|n| (n, all)))
                 },
             )
             .await?;
