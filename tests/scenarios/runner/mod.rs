@@ -15,7 +15,7 @@ use std::process::Command;
 use serde_json::Value;
 
 pub(crate) use play::{Played, play, words};
-pub(crate) use scenario::{Part, Profile, Scenario};
+pub(crate) use scenario::{PATIENCE_VARIABLE, Part, Profile, Scenario};
 pub(crate) use verdict::Verdict;
 
 /// A side on which scenarios are staged.

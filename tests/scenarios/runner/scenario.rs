@@ -166,6 +166,14 @@ pub(crate) struct Expect {
     pub(crate) within: Time,
 }
 
+/// How many times as long everything may take, on a machine that does much else.
+pub(crate) const PATIENCE_VARIABLE: &str = "SCENARIO_PATIENCE";
+
+fn patience() -> Result<u32, String> {
+    let Ok(times) = std::env::var(PATIENCE_VARIABLE) else { return Ok(1) };
+    times.parse().map_err(|_| format!("{PATIENCE_VARIABLE} is a whole number, not `{times}`"))
+}
+
 impl Scenario {
     /// Reads a file; each side's words take the place of `<certificate>` and such.
     pub(crate) fn read(path: &Path, words: &[(&str, String)]) -> Result<Self, String> {
@@ -178,6 +186,7 @@ impl Scenario {
         let text = words.iter().fold(text.replace("<namespace>", name), |text, (word, by)| text.replace(word, by));
         let mut scenario: Self = serde_saphyr::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
         name.clone_into(&mut scenario.name);
+        scenario.expect.within.0 *= patience()?;
         let problem = scenario.world(&json!({})).err().or_else(|| scenario.wrong().map(str::to_owned));
         problem.map_or(Ok(scenario), |problem| Err(format!("{}: {problem}", path.display())))
     }
