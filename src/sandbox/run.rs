@@ -226,12 +226,12 @@ fn logs(sim: &Sim, request: &LogRequest) -> Result<Log, Status> {
     let life = pod.and_then(|pod| sim.kubelet().life(meta::uid(&pod)));
     let life = life.as_deref().map(kubelet::locked);
     let container = life.as_ref().and_then(|life| life.containers.iter().find(|container| container.name == request.container));
-    let log = container.map(|container| &container.log);
-    let lines = match log {
-        Some(log) if request.previous => log.previous.clone().ok_or_else(|| {
+    let lines = match container.map(|container| (&container.log, container.backs_off())) {
+        // while it waits for its next run, what ran last is the previous one as well
+        Some((log, false)) if request.previous => log.previous.clone().ok_or_else(|| {
             Status::bad_request(format!("previous terminated container {:?} in pod {:?} not found", request.container, request.pod))
         })?,
-        Some(log) => log.current.clone(),
+        Some((log, _)) => log.current.clone(),
         None => Vec::new(),
     };
     Ok(Log { lines: lines.into_iter().map(|(at, text)| LogLine { at, text }).collect(), more: None })

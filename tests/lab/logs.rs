@@ -27,6 +27,8 @@ pub(crate) struct Logs(Arc<Mutex<HashMap<String, Lines>>>);
 struct Lines {
     now: Vec<String>,
     before: Option<Vec<String>>,
+    /// Between two runs the one that has ended is the one before, too.
+    between: bool,
 }
 
 impl Logs {
@@ -37,6 +39,13 @@ impl Logs {
         if !lines.now.is_empty() {
             lines.before = Some(std::mem::take(&mut lines.now));
         }
+        lines.between = false;
+    }
+
+    /// Its run has ended, and the next one waits.
+    pub(crate) fn wait(&self, container: &str) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(container.to_owned()).or_default().between = true;
     }
 
     pub(crate) fn write(&self, container: &str, lines: &[String]) {
@@ -71,7 +80,7 @@ impl Logs {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let known = all.get(container);
         let lines = match query.get("previous").map(String::as_str) {
-            Some("true" | "1") => known.and_then(|lines| lines.before.clone()),
+            Some("true" | "1") => known.and_then(|lines| if lines.between { Some(lines.now.clone()) } else { lines.before.clone() }),
             _ => known.map(|lines| lines.now.clone()),
         };
         let Some(lines) = lines else {

@@ -328,7 +328,7 @@ impl Life {
         let field = self.field(index);
         self.event(&field, false, "Started", "Container started").await?;
         let probed = !spec["readinessProbe"].is_null();
-        let log = format!("{}/{}/{}", text(&self.pod, "/metadata/namespace"), text(&self.pod, "/metadata/name"), text(spec, "/name"));
+        let log = self.log(text(spec, "/name"));
         self.logs.begin(&log);
         if let Some(opening) = self.script.as_ref().and_then(|script| script.log.get(text(spec, "/name"))) {
             self.logs.write(&log, opening);
@@ -452,6 +452,7 @@ impl Life {
             self.event(&self.field(index), true, "BackOff", &format!("Back-off restarting failed container {name} in pod {whose}")).await?;
             let told = ["10s", "20s", "40s", "1m20s", "2m40s"].get(restarts as usize - 1).unwrap_or(&"5m0s");
             self.wait_as(index, "CrashLoopBackOff", &format!("back-off {told} restarting failed container={name} pod={whose}")).await?;
+            self.logs.wait(&self.log(&name));
             tokio::time::sleep(self.back_off(restarts)).await;
         }
         let mut all = lock(&self.containers);
@@ -460,6 +461,11 @@ impl Life {
         }
         all[index].restarts += 1;
         Ok(true)
+    }
+
+    /// A container's name among the logs.
+    fn log(&self, container: &str) -> String {
+        format!("{}/{}/{container}", text(&self.pod, "/metadata/namespace"), text(&self.pod, "/metadata/name"))
     }
 
     async fn wait_as(&self, index: usize, reason: &str, message: &str) -> Result<(), Gone> {

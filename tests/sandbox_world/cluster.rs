@@ -2,7 +2,7 @@
 
 use crate::support::{World, deployment, reasons};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Container, Event, Namespace, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Container, ContainerState, Event, Namespace, Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams};
 use serde_json::json;
@@ -128,6 +128,29 @@ async fn a_crash_loop_keeps_the_last_end_and_its_log() {
     let params = LogParams { container: Some("app".to_owned()), previous: true, ..LogParams::default() };
     let log = world.api::<Pod>("prod").logs(&pod.metadata.name.expect("a name"), &params).await.expect("the previous log");
     assert!(log.contains("panic: missing environment variable DATABASE_URL"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_ended_well_keeps_the_crash_before_it() {
+    let crash = "name: once\nnamespaces: [{name: prod}]\npods: [{then: [{container: migrate, after: 50ms, state: crashed, exit-code: 3, times: 1, log: [no database yet]}]}]";
+    let world = World::of(crash).await;
+    let mut app = serde_json::to_value(deployment("app", "app:1", 1)).expect("JSON");
+    app["spec"]["template"]["spec"]["initContainers"] = json!([{"name": "migrate", "image": "migrate:1"}]);
+    world.api::<Deployment>("prod").create(&PostParams::default(), &serde_json::from_value(app).expect("a deployment")).await.expect("created");
+    world.rolled_out("prod", "app").await;
+    let pod = world.pods("prod", "app=app").await.remove(0);
+    let status = pod.status.and_then(|status| status.init_container_statuses).expect("statuses").remove(0);
+    let end = |state: Option<ContainerState>| state.and_then(|state| state.terminated).map(|end| (end.exit_code, end.container_id));
+    let (now, before) = (end(status.state).expect("it ended"), end(status.last_state).expect("it ended before"));
+    assert_eq!((now.0, before.0, status.restart_count), (0, 3, 1));
+    assert_ne!(now.1, before.1, "two runs are two containers");
+    let name = pod.metadata.name.expect("a name");
+    let log = async |previous| {
+        let params = LogParams { container: Some("migrate".to_owned()), previous, ..LogParams::default() };
+        world.api::<Pod>("prod").logs(&name, &params).await.expect("a log")
+    };
+    assert!(log(true).await.contains("no database yet"));
+    assert!(!log(false).await.contains("no database yet"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

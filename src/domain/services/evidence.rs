@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::core;
+
 use crate::base::codes::Code;
 use crate::base::fault::Fault;
 use crate::base::text;
@@ -33,7 +35,7 @@ pub async fn fault(cluster: &Cluster, target: &Target, rollout: &Rollout, snapsh
     let events: Vec<&Event> = rollout.new_events(snapshot).filter(|e| tells(e)).collect();
     fault = fault.evidence("events since the apply", event_lines(&events));
     fault = fault.evidence("owners", owners(target, snapshot, pod));
-    for step in next_steps(target, trouble) {
+    for step in next_steps(target, trouble, container) {
         fault = fault.next(step);
     }
     fault
@@ -63,15 +65,30 @@ fn has_run(container: &Container) -> bool {
 
 /// The last lines of the instance that crashed; where there is no such log, of the other one.
 async fn log(cluster: &Cluster, target: &Target, pod: &Pod, container: &Container, previous: bool) -> Option<(String, String)> {
-    for previous in [previous, !previous] {
-        let Ok(log) = cluster.logs(&target.namespace, &pod.name, &container.name, previous, LOG_LINES).await else { continue };
-        if !log.trim().is_empty() {
-            let which = if previous { "the previous instance" } else { "the newest instance" };
-            let lines = usize::try_from(LOG_LINES).unwrap_or(25);
-            return Some((format!("last {lines} log lines of container {}, {which}", container.name), text::tail_lines(&log, lines)));
-        }
+    let read = async |previous| {
+        let log = cluster.logs(&target.namespace, &pod.name, &container.name, previous, LOG_LINES).await.ok()?;
+        (!log.trim().is_empty()).then_some((log, previous))
+    };
+    let mut found = read(previous).await;
+    // what was the newest instance may be the previous one by now
+    if matches!(container.state, State::Terminated(_)) && has_restarted(cluster, target, pod, container).await {
+        found = read(true).await.or(found);
     }
-    None
+    let (log, previous) = match found {
+        Some(found) => found,
+        None => read(!previous).await?,
+    };
+    let which = if previous { "the previous instance" } else { "the newest instance" };
+    let lines = usize::try_from(LOG_LINES).unwrap_or(25);
+    Some((format!("last {lines} log lines of container {}, {which}", container.name), text::tail_lines(&log, lines)))
+}
+
+/// Has the container been started again since it was looked at?
+async fn has_restarted(cluster: &Cluster, target: &Target, pod: &Pod, container: &Container) -> bool {
+    let Ok(Some(now)) = cluster.get::<core::v1::Pod>(&target.namespace, &pod.name).await else { return false };
+    let status = now.status.unwrap_or_default();
+    let mut all = status.init_container_statuses.into_iter().chain(status.container_statuses).flatten();
+    all.any(|one| one.name == container.name && one.restart_count > container.restarts)
 }
 
 /// Not the routine of every rollout.
@@ -115,12 +132,13 @@ fn owners(target: &Target, snapshot: &Snapshot, pod: Option<&Pod>) -> String {
     chain.join(" → ")
 }
 
-fn next_steps(target: &Target, trouble: &Trouble) -> Vec<String> {
+fn next_steps(target: &Target, trouble: &Trouble, of: Option<&Container>) -> Vec<String> {
     let mut steps = vec![trouble.code.info().next.to_owned()];
     let namespace = &target.namespace;
     match (&trouble.pod, &trouble.container) {
         (Some(pod), Some(container)) if matches!(trouble.code, Code::CrashLoop | Code::InitCrashLoop | Code::SidecarFailing | Code::JobFailed) => {
-            let previous = if trouble.previous { " --previous" } else { "" };
+            // by the time somebody asks, the newest instance may be one that has not crashed
+            let previous = if trouble.previous || of.is_some_and(|container| container.restarts > 0) { " --previous" } else { "" };
             steps.push(format!("`kubectl -n {namespace} logs {pod} -c {container}{previous}`"));
         }
         (Some(pod), _) => steps.push(format!("`kubectl -n {namespace} describe pod {pod}`")),

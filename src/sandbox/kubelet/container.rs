@@ -23,6 +23,7 @@ pub(crate) enum Kind {
 /// How a run of it ended.
 #[derive(Clone, Debug)]
 pub(crate) struct End {
+    pub run: u32,
     pub code: i32,
     pub reason: String,
     pub message: String,
@@ -65,6 +66,8 @@ pub(crate) struct Container {
     pub ready: bool,
     pub restarts: u32,
     pub last: Option<End>,
+    /// How the run before that one ended.
+    pub before_last: Option<End>,
     pub log: Log,
     /// Distinguishes the runs in `containerID`.
     pub run: u32,
@@ -102,6 +105,7 @@ pub(super) fn all(pod: &Value, script: Option<&PodScript>) -> Vec<Container> {
             ready: false,
             restarts: 0,
             last: None,
+            before_last: None,
             log: Log::default(),
             run: 0,
             script: steps(&name).into_iter().map(|step| (step, 0)).collect(),
@@ -149,8 +153,24 @@ impl Container {
         format!("{repository}@sha256:{}", digest(&self.image))
     }
 
-    pub(crate) fn id(&self, pod: &Value) -> String {
-        if self.run == 0 { String::new() } else { format!("containerd://{}", digest(&format!("{}/{}/{}", uid(pod), self.name, self.run))) }
+    /// The `containerID` of a run; there is none of run 0.
+    pub(crate) fn id(&self, pod: &Value, run: u32) -> String {
+        if run == 0 { String::new() } else { format!("containerd://{}", digest(&format!("{}/{}/{run}", uid(pod), self.name))) }
+    }
+
+    /// It has crashed, and its next run has not begun.
+    fn between_runs(&self) -> bool {
+        self.restarts > 0 && matches!(self.phase, Phase::BackOff { .. } | Phase::Pulling(_) | Phase::Starting(_))
+    }
+
+    /// How often it has been started again.
+    pub(crate) fn started_again(&self) -> u32 {
+        self.restarts - u32::from(self.between_runs())
+    }
+
+    /// A kubelet starts it again at once after the first crash, later with a pause.
+    pub(crate) fn backs_off(&self) -> bool {
+        self.between_runs() && self.restarts > 1
     }
 
     fn say(&self, said: &mut Vec<Said>, warning: bool, reason: &'static str, message: String) {
@@ -340,7 +360,8 @@ impl Container {
     fn end(&mut self, sim: &Sim, pod: &Value, started: jiff::Timestamp, code: i32, reason: &str, message: &str, said: &mut Vec<Said>) {
         let crashed_before = self.last.is_some();
         self.ready = false;
-        self.last = Some(End { code, reason: reason.to_owned(), message: message.to_owned(), started, finished: sim.now() });
+        let end = End { run: self.run, code, reason: reason.to_owned(), message: message.to_owned(), started, finished: sim.now() };
+        self.before_last = self.last.replace(end);
         let policy = text(pod, "/spec/restartPolicy");
         let again = match (self.kind, policy) {
             (Kind::Sidecar, _) => true,
@@ -370,7 +391,8 @@ impl Container {
     /// Its pod is evicted: what runs is killed, and nothing starts any more.
     pub(super) fn evict(&mut self, at: jiff::Timestamp) {
         if let Phase::Running { since, .. } = self.phase {
-            self.last = Some(End { code: 137, reason: "Error".to_owned(), message: String::new(), started: since, finished: at });
+            let end = End { run: self.run, code: 137, reason: "Error".to_owned(), message: String::new(), started: since, finished: at };
+            self.before_last = self.last.replace(end);
         }
         self.ready = false;
         self.phase = Phase::Ended;

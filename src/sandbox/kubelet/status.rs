@@ -103,31 +103,24 @@ fn one(pod: &Value, container: &Container, waits: &str) -> Value {
     let state = match &container.phase {
         // a kubelet tells the last failure as long as the next try takes
         Phase::Pulling(_) if container.pull_error.is_some() => backing_off(container.pull_error.as_deref().unwrap_or_default()),
+        _ if container.backs_off() => {
+            let whose = format!("{}_{}({})", name(pod), namespace(pod), uid(pod));
+            waiting("CrashLoopBackOff", &format!("back-off {} restarting failed container={} pod={whose}", container.told_back_off(), container.name))
+        }
         Phase::Untouched | Phase::Pulling(_) | Phase::Starting(_) if container.restarts == 0 => waiting(waits, ""),
-        Phase::Untouched | Phase::Pulling(_) | Phase::Starting(_) => terminated(pod, container),
+        Phase::Untouched | Phase::Pulling(_) | Phase::Starting(_) | Phase::BackOff { .. } | Phase::Ended => terminated(pod, container),
         Phase::PullFailed { message, backing_off: true, .. } => backing_off(message),
         Phase::PullFailed { message, .. } => waiting("ErrImagePull", message),
         Phase::Stuck { reason, message, .. } => waiting(reason, message),
         Phase::Running { since, .. } => json!({"running": {"startedAt": stamp(*since)}}),
-        Phase::BackOff { .. } if container.restarts < 2 => terminated(pod, container),
-        Phase::BackOff { .. } => {
-            let whose = format!("{}_{}({})", name(pod), namespace(pod), uid(pod));
-            waiting("CrashLoopBackOff", &format!("back-off {} restarting failed container={} pod={whose}", container.told_back_off(), container.name))
-        }
-        Phase::Ended => terminated(pod, container),
     };
     let running = container.running();
     // the end that the state itself tells is not the last state
-    let last = if state.get("terminated").is_some() {
-        json!({})
-    } else {
-        container.last.as_ref().map_or_else(|| json!({}), |end| ended(pod, container, end))
-    };
-    let restarts = if state.get("terminated").is_some() && container.restarts > 0 { container.restarts - 1 } else { container.restarts };
-    let restarts = if matches!(container.phase, Phase::BackOff { .. }) && container.restarts >= 2 { container.restarts - 1 } else { restarts };
+    let last = if state.get("terminated").is_some() { &container.before_last } else { &container.last };
+    let last = last.as_ref().map_or_else(|| json!({}), |end| ended(pod, container, end));
     json!({
         "name": container.name, "state": state, "lastState": last, "ready": container.ready || (container.kind == Kind::Init && container.past()),
-        "restartCount": restarts, "image": image, "imageID": container.image_id(), "containerID": container.id(pod), "started": running,
+        "restartCount": container.started_again(), "image": image, "imageID": container.image_id(), "containerID": container.id(pod, container.run), "started": running,
     })
 }
 
@@ -136,7 +129,7 @@ fn terminated(pod: &Value, container: &Container) -> Value {
 }
 
 fn ended(pod: &Value, container: &Container, end: &End) -> Value {
-    let mut state = json!({"exitCode": end.code, "reason": end.reason, "startedAt": stamp(end.started), "finishedAt": stamp(end.finished), "containerID": container.id(pod)});
+    let mut state = json!({"exitCode": end.code, "reason": end.reason, "startedAt": stamp(end.started), "finishedAt": stamp(end.finished), "containerID": container.id(pod, end.run)});
     if !end.message.is_empty() {
         state["message"] = end.message.clone().into();
     }
