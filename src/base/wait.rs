@@ -12,7 +12,7 @@ use crate::base::fault::Fault;
 use crate::base::mutex::lock;
 
 /// What the first look may take, however short the wait is meant to be.
-const FIRST_LOOK: Duration = Duration::from_secs(5);
+pub const FIRST_LOOK: Duration = Duration::from_secs(5);
 
 /// What any other look may take when the time is up.
 const LEAST_LOOK: Duration = Duration::from_millis(10);

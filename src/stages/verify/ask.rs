@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::future::join_all;
 use jiff::Timestamp;
 use serde::Serialize;
+use tokio::time::Instant;
 use url::Url;
 
 use super::inside::{Inside, Unheard};
-use super::vantage::{Target, Vantage};
+use super::vantage::{REQUEST, Target, Vantage};
 use crate::base::codes::Code;
 use crate::base::fault::{Class, Fault, Result};
 use crate::base::mutex::lock;
@@ -31,6 +32,8 @@ pub const AT_ONCE: usize = 16;
 const GRACE: Duration = Duration::from_secs(15);
 /// How long an internal load balancer may be silent before it is taken for one that does not answer here.
 const SILENCE: Duration = Duration::from_secs(10);
+/// The first attempt ends this long before the wait does, so that it still tells what it hung at.
+const BEFORE_THE_END: Duration = Duration::from_millis(100);
 /// Redirects of load balancer and gateway that are followed.
 const HOPS: usize = 5;
 /// A wrong answer that a stale certificate may be behind is looked into when it was seen so often.
@@ -115,13 +118,14 @@ impl<'a> Talk<'a> {
     pub async fn listen(&self, limit: Duration, stop_at_candidate: bool) -> Result<Heard> {
         let from = self.asked_for();
         self.history().same = 0;
+        let long_enough = limit.max(wait::FIRST_LOOK).saturating_sub(BEFORE_THE_END);
         let wake = || {
             let pause = retry::pause(self.history().attempts, retry::jitter());
             tokio::time::sleep(pause)
         };
         let look = || async {
             let turn = self.queue.stand(self.asker.vantage.turn()).await;
-            let judged = self.asker.attempt(self.question).await;
+            let judged = self.asker.attempt(self.question, Instant::now() + long_enough).await;
             drop(turn);
             let asked_for = self.asked_for().saturating_sub(from);
             self.record(&judged.asked);
@@ -273,8 +277,9 @@ impl Asker {
     pub async fn listens(&self, at: Listener, name: &str) -> bool {
         let (scheme, listener) = (at.scheme, at.shown_port());
         let question = Question { scheme, host: name.to_owned(), path: "/".to_owned(), port: None, listener, expect: Expect::default() };
-        let Ok(targets) = self.vantage.targets(&question, &self.through).await else { return false };
-        let answers = join_all(targets.iter().map(|target| self.vantage.once(&question, &self.through, *target))).await;
+        let until = Instant::now() + REQUEST;
+        let Ok(targets) = self.vantage.targets(&question, &self.through, until).await else { return false };
+        let answers = join_all(targets.iter().map(|target| self.vantage.once(&question, &self.through, *target, until))).await;
         answers.iter().any(|answer| match answer {
             Ok(_) => true,
             Err(Unheard::Net(error)) => {
@@ -284,15 +289,15 @@ impl Asker {
         })
     }
 
-    /// One attempt at every address; one that is wrong makes it wrong.
-    async fn attempt(&self, question: &Question) -> Judged {
-        let targets = match self.vantage.targets(question, &self.through).await {
+    /// One attempt at every address, which ends by `until`; one that is wrong makes it wrong.
+    async fn attempt(&self, question: &Question, until: Instant) -> Judged {
+        let targets = match self.vantage.targets(question, &self.through, until).await {
             Ok(targets) => targets,
             Err(error) => return Judged { asked: vec![asked(question, Target::Balancer, Answer::Error(error.clone()))], ..failed(&error) },
         };
         let many = targets.len() > 1;
         let (answers, tried): (Vec<Judged>, Vec<Tried>) =
-            join_all(targets.iter().map(|target| self.follow(question, *target))).await.into_iter().unzip();
+            join_all(targets.iter().map(|target| self.follow(question, *target, until))).await.into_iter().unzip();
         let reason = self.unreached(question, &targets, &tried).await;
         let silence = if tried.contains(&Tried::Silent) { SILENCE } else { Duration::ZERO };
         let (mut right, mut wrong): (Option<Judged>, Option<Judged>) = (None, None);
@@ -335,13 +340,13 @@ impl Asker {
     }
 
     /// Asks at one address, and again where the load balancer or the gateway sends to. And how the address itself took it.
-    async fn follow(&self, question: &Question, target: Target) -> (Judged, Tried) {
+    async fn follow(&self, question: &Question, target: Target, until: Instant) -> (Judged, Tried) {
         let (mut question, mut target) = (question.clone(), target);
         let mut seen = Vec::new();
         let mut heard: Vec<Asked> = Vec::new();
         let mut tried = None;
         for _ in 0..HOPS {
-            let answer = match self.vantage.once(&question, &self.through, target).await {
+            let answer = match self.vantage.once(&question, &self.through, target, until).await {
                 Ok(answer) => answer,
                 Err(Unheard::Net(error)) => {
                     let tried = tried.unwrap_or_else(|| Tried::of(Some(&error)));

@@ -6,17 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout_at};
 
 use super::ask::{AT_ONCE, Question, Through};
 use super::inside::{Inside, Unheard};
-use crate::clients::http::{Answer, Http, NetError, Request};
+use crate::clients::http::{Answer, DnsError, Http, NetError, Request};
 use crate::domain::probe;
 use crate::domain::verify::inside;
 use crate::domain::verify::judged;
 use crate::domain::verify::want::Session;
 
 /// What one request may take.
-const REQUEST: Duration = Duration::from_secs(10);
+pub const REQUEST: Duration = Duration::from_secs(10);
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -55,8 +56,8 @@ impl Vantage {
     /// All targets of a question.
     ///
     /// # Errors
-    /// When the name does not resolve.
-    pub async fn targets(&self, question: &Question, through: &Through) -> Result<Vec<Target>, NetError> {
+    /// When the name does not resolve, or not before `until`.
+    pub async fn targets(&self, question: &Question, through: &Through, until: Instant) -> Result<Vec<Target>, NetError> {
         let port = question.url_port();
         let (name, port) = match (self, through) {
             _ if question.port.is_some() => return Ok(vec![Target::Own]),
@@ -66,15 +67,16 @@ impl Vantage {
             (Vantage::Agent { .. }, Through::Address(host, port)) => (host, *port),
         };
         let Vantage::Agent { http, .. } = self else { return Ok(Vec::new()) };
-        let addresses = http.resolve(name).await.map_err(NetError::Dns)?;
+        let found = timeout_at(until, http.resolve(name)).await.unwrap_or_else(|_| Err(DnsError::Timeout(name.clone())));
+        let addresses = found.map_err(NetError::Dns)?;
         Ok(addresses.into_iter().map(|ip| Target::At(SocketAddr::new(ip, port))).collect())
     }
 
     /// One request.
     ///
     /// # Errors
-    /// When there is no answer.
-    pub async fn once(&self, question: &Question, through: &Through, target: Target) -> Result<judged::Answer, Unheard> {
+    /// When there is no answer, or this agent has none before `until`.
+    pub async fn once(&self, question: &Question, through: &Through, target: Target, until: Instant) -> Result<judged::Answer, Unheard> {
         let balancer = match through {
             Through::Balancer { name, .. } if target != Target::Own => Some(name.clone()),
             _ => None,
@@ -85,7 +87,7 @@ impl Vantage {
                 request.port = question.url_port();
                 request.connect = if let Target::At(address) = target { Some(address) } else { None };
                 request.via = balancer;
-                request.timeout = REQUEST;
+                request.timeout = REQUEST.min(until.saturating_duration_since(Instant::now()));
                 request.cacert.clone_from(cacert);
                 // How long an answer takes is how long it takes from nothing.
                 request.keep = question.expect.within.is_none();
