@@ -91,13 +91,10 @@ fn codes(run: &Run) -> Vec<String> {
 /// The world leads to this code, and nothing is restarted.
 #[track_caller]
 fn no_restart(world: &World, code: &str) -> Run {
-    let (_workspace, run) = publish(world, AUTO);
+    let (workspace, run) = publish(world, AUTO);
     assert_eq!(restarts(&run), Vec::<String>::new(), "{}", run.stdout);
     assert!(codes(&run).iter().any(|found| found == code), "{code} is not among {:?}\n{}\n{}", codes(&run), run.stdout, run.stderr);
-    let run = run.exits(5);
-    let kept = tempfile::tempdir().expect("a folder").keep();
-    std::fs::rename(&run.reports, kept.join("reports")).expect("moved");
-    Run { reports: kept.join("reports"), ..run }
+    run.exits(5).keeping(workspace)
 }
 
 #[test]

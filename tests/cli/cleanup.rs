@@ -151,9 +151,7 @@ fn stuck(world: &str) -> Run {
     assert_eq!(failed[0]["code"], "left_behind");
     assert_eq!(run.case("istioctl uninstall")["outcome"], "skipped", "the mesh went before its load balancer");
     assert!(cluster.objects().contains("Ingress istio-system/gw-ingress"), "the finalizer was stripped");
-    let kept = tempfile::tempdir().expect("a folder").keep();
-    std::fs::rename(&run.reports, kept.join("reports")).expect("moved");
-    Run { reports: kept.join("reports"), ..run }
+    run.keeping(workspace)
 }
 
 #[test]

@@ -29,9 +29,7 @@ fn doctor(world: &str, replaced: (&str, &str), args: &[&str]) -> Run {
     assert!(replaced.0.is_empty() || file != changed, "{replaced:?}");
     workspace.write(FILE, &changed);
     let run = workspace.run(&[args, &["-f", FILE, "--sandbox=world.yaml"]].concat());
-    let kept = tempfile::tempdir().expect("a folder").keep();
-    std::fs::rename(&run.reports, kept.join("reports")).expect("moved");
-    Run { reports: kept.join("reports"), ..run }
+    run.keeping(workspace)
 }
 
 #[track_caller]

@@ -21,6 +21,8 @@ pub(crate) struct Run {
     pub(crate) stdout: String,
     pub(crate) stderr: String,
     pub(crate) reports: PathBuf,
+    /// Where it ran, if that must stay for the reports.
+    pub(crate) _workspace: Option<Workspace>,
 }
 
 pub(crate) fn root() -> PathBuf {
@@ -85,11 +87,17 @@ impl Workspace {
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
             reports: self.path("reports"),
+            _workspace: None,
         }
     }
 }
 
 impl Run {
+    /// Its reports stay as long as this.
+    pub(crate) fn keeping(self, workspace: Workspace) -> Self {
+        Self { _workspace: Some(workspace), ..self }
+    }
+
     #[track_caller]
     pub(crate) fn exits(self, code: i32) -> Self {
         assert_eq!(self.exit, code, "{}\n{}", self.stdout, self.stderr);

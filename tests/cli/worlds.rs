@@ -9,10 +9,6 @@ pub(crate) fn in_world(world: &str, more: &[&str]) -> Run {
     let file = crate::support::root().join(format!("fixtures/worlds/{world}.yaml"));
     let sandbox = format!("--sandbox={}", file.display());
     let run = workspace.run(&[&["run", "-f", "pipelines/meshstep.yaml", &sandbox], more].concat());
-    // What is asserted stands in memory from here on: the workspace goes with this function.
-    let kept = tempfile::tempdir().expect("a folder").keep();
-    std::fs::rename(&run.reports, kept.join("reports")).expect("moved");
-    let run = Run { reports: kept.join("reports"), ..run };
     // Whatever the world, its run log alone gives the same verdicts again.
     let judged: Vec<Value> = run.events().into_iter().filter(|event| !event["data"]["verdict"].is_null()).collect();
     // What was judged broken was judged by something.
@@ -22,7 +18,7 @@ pub(crate) fn in_world(world: &str, more: &[&str]) -> Run {
     let recorded = judged.len();
     let told = if recorded == 0 { "no verdict was recorded".to_owned() } else { format!("{recorded} verdicts, drawn as recorded") };
     workspace.run(&["replay", &run.reports.join("run.jsonl").display().to_string()]).exits(0).says(&told);
-    run
+    run.keeping(workspace)
 }
 
 fn failed(run: &Run) -> Vec<Value> {
