@@ -27,6 +27,7 @@ pub struct Intent {
 pub struct Ledger {
     file: Arc<Mutex<Option<File>>>,
     run_id: String,
+    stage: &'static str,
 }
 
 impl Ledger {
@@ -34,19 +35,24 @@ impl Ledger {
     pub fn open(path: &Path, run_id: &str) -> Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(path);
         let file = file.map_err(|e| Fault::new(Code::FileUnreadable, format!("cannot open the ledger {}: {e}", path.display())))?;
-        Ok(Self { file: Arc::new(Mutex::new(Some(file))), run_id: run_id.to_owned() })
+        Ok(Self { file: Arc::new(Mutex::new(Some(file))), run_id: run_id.to_owned(), stage: "" })
     }
 
     /// A ledger that keeps nothing, for dry runs.
     pub fn none() -> Self {
-        Self { file: Arc::default(), run_id: String::new() }
+        Self { file: Arc::default(), run_id: String::new(), stage: "" }
+    }
+
+    /// The same file, for what this stage intends.
+    pub fn for_stage(&self, stage: &'static str) -> Self {
+        Self { stage, ..self.clone() }
     }
 
     /// Writes the intent to disk; only then may the object be created.
-    pub fn intend(&self, stage: &str, object: &ObjectName) -> Result<()> {
+    pub fn intend(&self, object: &ObjectName) -> Result<()> {
         let mut file = lock(&self.file);
         let Some(file) = file.as_mut() else { return Ok(()) };
-        let intent = Intent { at: Timestamp::now(), run_id: self.run_id.clone(), stage: stage.to_owned(), object: object.clone() };
+        let intent = Intent { at: Timestamp::now(), run_id: self.run_id.clone(), stage: self.stage.to_owned(), object: object.clone() };
         let mut line = serde_json::to_vec(&intent).map_err(|e| Fault::new(Code::Defect, e.to_string()))?;
         line.push(b'\n');
         let written = file.write_all(&line).and_then(|()| file.sync_data());
@@ -69,10 +75,10 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("ledger.jsonl");
         let object = ObjectName::new("pod", "default", "probe");
-        Ledger::open(&path, "r1").expect("open").intend("troubleshoot", &object).expect("written");
+        Ledger::open(&path, "r1").expect("open").for_stage("troubleshoot").intend(&object).expect("written");
         std::fs::OpenOptions::new().append(true).open(&path).expect("open").write_all(b"{\"at\":").expect("written");
         let intents = read(&path);
         assert_eq!(intents.len(), 1);
-        assert_eq!(intents[0].object, object);
+        assert_eq!((intents[0].stage.as_str(), &intents[0].object), ("troubleshoot", &object));
     }
 }

@@ -35,7 +35,8 @@ pub struct Ctx<C> {
 /// One step of the runbook.
 ///
 /// Laws: `check` only reads. `apply` is idempotent, and writes an intent to the ledger before each create; in a dry run it only
-/// says what it would change. `undo` treats not-found as done and retries; only `cleanup` and a stage's own temporary objects use it.
+/// says what it would change. Nothing is undone after a failure: what was deployed stays as it is, with the evidence. A stage that makes
+/// something temporary removes it itself, whatever happens, takes not-found for done, and retries.
 #[async_trait]
 pub trait Stage<C: Send + Sync>: Send + Sync {
     /// The subcommand and the JUnit suite: `deploy`.
@@ -46,8 +47,4 @@ pub trait Stage<C: Send + Sync>: Send + Sync {
     /// Reports every step as a case. A fault that belongs to a case is reported by it and not returned again;
     /// a returned fault becomes the case `setup`.
     async fn apply(&self, ctx: &Ctx<C>) -> Result<()>;
-
-    async fn undo(&self, _ctx: &Ctx<C>) -> Result<()> {
-        Ok(())
-    }
 }

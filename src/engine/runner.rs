@@ -24,7 +24,7 @@ pub async fn run<C: Send + Sync>(stages: &[Box<dyn Stage<C>>], ctx: &Ctx<C>, pol
     let mut blocked: Option<String> = None;
     for stage in stages {
         let record = ctx.record.for_stage(stage.id());
-        let ctx = Ctx { shared: ctx.shared.clone(), record: record.clone(), ledger: ctx.ledger.clone(), dry_run: ctx.dry_run };
+        let ctx = Ctx { shared: ctx.shared.clone(), record: record.clone(), ledger: ctx.ledger.for_stage(stage.id()), dry_run: ctx.dry_run };
         let clock = Instant::now();
         record.emit(Event::StageStarted { stage: stage.id().to_owned() });
         if record.aborted().is_some() {

@@ -315,6 +315,7 @@ impl Step<'_> {
         } else if self.ctx.dry_run {
             Ok(There::WillBe)
         } else {
+            self.ctx.ledger.intend(&ObjectName::new("Namespace", "", name))?;
             self.cluster.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}), "", false).await?;
             Ok(There::Created)
         }
@@ -373,7 +374,7 @@ impl Step<'_> {
         let before = stored.as_ref().map(|s| manifests::rendered(&s.manifest, chart)).unwrap_or_default();
         let followers = self.follow(&before, None).await?;
         if stored.is_none() {
-            self.ctx.ledger.intend("deploy", &ObjectName::new("release", self.namespace.name(), &service.name))?;
+            self.ctx.ledger.intend(&ObjectName::new("release", self.namespace.name(), &service.name))?;
         }
         if plan.changes() {
             case.progress(if stored.is_some() { "upgrading" } else { "installing" });
@@ -416,7 +417,15 @@ impl Step<'_> {
         let (namespace, dry_run) = (self.namespace.name(), self.ctx.dry_run);
         let manifests = read_manifests(&self.ctx.shared, self.index, self.service, file, namespace)?;
         let followers = if dry_run { Vec::new() } else { self.follow(&manifests, None).await? };
-        let changes = apply::apply(self.cluster, &manifests, namespace, dry_run, |title| case.progress(format!("applying {title}"))).await?;
+        let changes = apply::apply(
+            self.cluster,
+            &manifests,
+            namespace,
+            dry_run,
+            |title| case.progress(format!("applying {title}")),
+            |object| self.ctx.ledger.intend(object),
+        )
+        .await?;
         changes.iter().filter(|c| !c.diff.is_empty()).for_each(|change| case.output(&change.diff));
         let count = |which: KubeApplied| changes.iter().filter(|c| c.applied == which).count();
         let (created, changed, unchanged) = (count(KubeApplied::Created), count(KubeApplied::Changed), count(KubeApplied::Unchanged));

@@ -14,6 +14,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::base::codes::Code;
 use crate::base::fault::{Fault, Result};
 use crate::base::mutex;
+use crate::base::names::ObjectName;
 use crate::base::wait::{self, Patience, Poll};
 use crate::clients::kube::{Cluster, fault};
 use crate::domain::lock::{BUILD_URL, Claim, LEASE_SECONDS, RENEW_EVERY, judge};
@@ -52,10 +53,6 @@ impl<S: Stage<Shared>> Stage<Shared> for Locked<S> {
         }
         self.0.apply(ctx).await
     }
-
-    async fn undo(&self, ctx: &Ctx<Shared>) -> Result<()> {
-        self.0.undo(ctx).await
-    }
 }
 
 /// Takes the lock, as a case of its own.
@@ -74,7 +71,7 @@ pub async fn take(ctx: &Ctx<Shared>) -> Result<()> {
     let namespace = lock.namespace.clone();
     let place = shared.place("/lock").cloned();
     let taking = ctx.record.case("lock").place(place.as_ref()).run(|case| async {
-        let taken = taken(shared, namespace, name, case).await;
+        let taken = taken(ctx, namespace, name, case).await;
         if let Err(fault) = &taken {
             *mutex::lock(&failure) = Some(fault.clone());
         }
@@ -88,16 +85,18 @@ pub async fn take(ctx: &Ctx<Shared>) -> Result<()> {
     Ok(())
 }
 
-async fn taken(shared: &Shared, namespace: String, name: String, case: Case) -> Result<Done<Held>> {
+async fn taken(ctx: &Ctx<Shared>, namespace: String, name: String, case: Case) -> Result<Done<Held>> {
+    let shared = &ctx.shared;
     let cluster = shared.cluster().await?;
     let identity = shared.lock_id.clone();
-    let note = acquire(&cluster, &namespace, &name, &identity, shared, &case).await?;
+    let note = acquire(ctx, &cluster, &namespace, &name, &case).await?;
     let stop = CancellationToken::new();
     tokio::spawn(renew(cluster.clone(), namespace.clone(), name.clone(), identity.clone(), stop.clone()));
     Ok(Done::unchanged(Held { cluster, namespace, name, identity, _renewing: stop.drop_guard() }, note))
 }
 
-async fn acquire(cluster: &Cluster, namespace: &str, name: &str, identity: &str, shared: &Shared, case: &Case) -> Result<String> {
+async fn acquire(ctx: &Ctx<Shared>, cluster: &Cluster, namespace: &str, name: &str, case: &Case) -> Result<String> {
+    let (shared, identity) = (&ctx.shared, ctx.shared.lock_id.as_str());
     let seen: Arc<std::sync::Mutex<(Option<String>, Instant)>> = Arc::new(std::sync::Mutex::new((None, Instant::now())));
     let leases = cluster.api::<Lease>(namespace);
     let got = wait::until(
@@ -115,7 +114,10 @@ async fn acquire(cluster: &Cluster, namespace: &str, name: &str, identity: &str,
                 let wanted = wanted(name, identity, shared.build_url.as_deref(), lease.as_ref());
                 // Create and replace carry no and the read version: of two that try at once, the API server lets one through.
                 let written = match lease {
-                    None => leases.create(&PostParams::default(), &wanted).await,
+                    None => {
+                        ctx.ledger.intend(&ObjectName::new("Lease", namespace, name))?;
+                        leases.create(&PostParams::default(), &wanted).await
+                    }
                     Some(_) => leases.replace(name, &PostParams::default(), &wanted).await,
                 };
                 match written {

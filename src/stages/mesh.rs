@@ -16,6 +16,7 @@ use serde_json::json;
 
 use crate::base::codes::Code;
 use crate::base::fault::{Fault, Result};
+use crate::base::names::ObjectName;
 use crate::base::place::Place;
 use crate::base::wait::{self, Patience, Poll};
 use crate::clients::kube::{Applied, Cluster};
@@ -256,6 +257,9 @@ impl Run<'_> {
             if !missing.is_empty() {
                 return Err(doctor::lacking("mesh", &missing));
             }
+            if found.planes.is_empty() {
+                self.ctx.ledger.intend(&ObjectName::new("control plane", SYSTEM, "istiod"))?;
+            }
             case.output(&why);
             case.progress(format!("istioctl installs {version}"));
             let args = argv::install(cluster.kubeconfig(), &mesh.profile, &mesh.set, mesh.timeout.0);
@@ -326,6 +330,7 @@ impl Run<'_> {
                 if ctx.dry_run {
                     return Ok(Done::would_change(false, "would create it with istio-injection=enabled"));
                 }
+                ctx.ledger.intend(&ObjectName::new("Namespace", "", name))?;
                 cluster.apply(&manifest, "", false).await?;
                 return Ok(Done::changed(true, "created with istio-injection=enabled"));
             };
@@ -379,7 +384,8 @@ impl Run<'_> {
         }
         let (dry_run, title) = (self.ctx.dry_run, manifest.title());
         let look = || async {
-            match apply::apply(&self.cluster, std::slice::from_ref(&manifest), SYSTEM, dry_run, |_| {}).await {
+            match apply::apply(&self.cluster, std::slice::from_ref(&manifest), SYSTEM, dry_run, |_| {}, |object| self.ctx.ledger.intend(object)).await
+            {
                 Ok(changes) => Ok(Poll::Ready(changes)),
                 // istiod takes a moment to serve its validation webhook after an installation.
                 Err(fault) if is_webhook_starting(&fault) => {

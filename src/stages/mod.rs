@@ -1,4 +1,4 @@
-//! The stages: one file each, with its parameters, check, apply and undo; and what they all share.
+//! The stages: one file each, with its parameters, check and apply; and what they all share.
 //!
 //! Adding a stage: its file here, its lines in [`Pipeline`] and [`ALL`], its judgement in `domain`.
 

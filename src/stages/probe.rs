@@ -47,7 +47,7 @@ pub(super) async fn run(ctx: &Ctx<Shared>, cluster: &Cluster, params: &Troublesh
     let Asking { pod: name, namespace, lanes, cacert } = *asking;
     let object = ObjectName::new("Pod", namespace, name);
     let manifest = Plan { name, namespace, image: &params.image, run_id: &ctx.shared.run_id, lanes, cacert }.manifest();
-    ctx.ledger.intend("probe", &object)?;
+    ctx.ledger.intend(&object)?;
     // Creation is not interrupted: half-way it might still happen after the removal.
     let created = cluster.apply(&manifest, namespace, false).await;
     let cancelled = ctx.record.cancelled();

@@ -133,7 +133,7 @@ async fn one(ctx: &Ctx<Shared>, helm: &Helm, cluster: &Cluster, release: &Releas
         });
     }
     match plan.next {
-        Next::Install => ctx.ledger.intend("releases", &ObjectName::new("release", &release.namespace, &release.name))?,
+        Next::Install => ctx.ledger.intend(&ObjectName::new("release", &release.namespace, &release.name))?,
         Next::RollBack(to) => {
             case.warn(format!("revision {} was left {} by a killed run; rolled back to revision {to} first", plan.revision(), status(&plan)))
         }

@@ -91,12 +91,6 @@ impl Stage<Shared> for TroubleshootStage {
         probe::wait_for(ctx, &cluster, young.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner())).await;
         Ok(())
     }
-
-    async fn undo(&self, ctx: &Ctx<Shared>) -> Result<()> {
-        let cluster = ctx.shared.cluster().await?;
-        probe::sweep(ctx, &cluster, &namespaces(&hosts(&ctx.shared)?), &Mutex::default()).await;
-        Ok(())
-    }
 }
 
 /// The public hosts that the filters leave; a wildcard is no name to ask for.

@@ -26,7 +26,14 @@ fn the_runbook_runs_and_a_second_run_changes_nothing() {
     assert!(first.case("helm repo istio")["note"].as_str().is_some_and(|note| note.ends_with("is known to helm")), "{}", first.stdout);
     assert_eq!(workspace.read("pipelines/mesh/virtual-services-helm/values.yaml"), values, "the values file said it all already");
 
+    let intended = || workspace.read("reports/ledger.jsonl");
+    for object in ["\"kind\":\"control plane\"", "\"kind\":\"Gateway\"", "\"kind\":\"release\"", "\"kind\":\"Lease\""] {
+        assert!(intended().contains(object), "{object} is not in the ledger\n{}", intended());
+    }
+    let before = intended();
+
     let again = workspace.run(&["run", "-f", FILE]).exits(0).says("nothing changed");
+    assert_eq!(intended(), before, "nothing is made anew");
     let last_run = again.events().iter().rposition(|event| event["event"] == "run-started").expect("a run");
     let changed = again.events()[last_run..].iter().filter(|event| event["change"] == "changed").count();
     assert_eq!(changed, 0, "{}", again.stdout);

@@ -4,6 +4,7 @@ use kube::api::DynamicObject;
 use serde_json::Value;
 
 use crate::base::fault::Result;
+use crate::base::names::ObjectName;
 use crate::base::secrets;
 use crate::base::text;
 use crate::clients::kube::{Applied, Cluster};
@@ -21,23 +22,33 @@ pub struct Change {
     pub diff: String,
 }
 
-/// Applies the manifests in their order. `told` hears which one is at work.
+/// Applies the manifests in their order. `told` hears which one is at work, `creating` of each that is not there yet before it is made.
 ///
 /// # Errors
 /// At the first one that is refused, with its place; what was applied before it stays.
-pub async fn apply(cluster: &Cluster, manifests: &[Manifest], namespace: &str, dry_run: bool, told: impl Fn(&str)) -> Result<Vec<Change>> {
+pub async fn apply(
+    cluster: &Cluster,
+    manifests: &[Manifest],
+    namespace: &str,
+    dry_run: bool,
+    told: impl Fn(&str),
+    creating: impl Fn(&ObjectName) -> Result<()>,
+) -> Result<Vec<Change>> {
     let mut changes = Vec::new();
     for manifest in manifests {
         told(&manifest.title());
         learn_secrets(&manifest.value);
-        changes.push(one(cluster, manifest, namespace, dry_run).await.map_err(|fault| fault.at(Some(&manifest.place)))?);
+        changes.push(one(cluster, manifest, namespace, dry_run, &creating).await.map_err(|fault| fault.at(Some(&manifest.place)))?);
     }
     Ok(changes)
 }
 
-async fn one(cluster: &Cluster, manifest: &Manifest, namespace: &str, dry_run: bool) -> Result<Change> {
+async fn one(cluster: &Cluster, manifest: &Manifest, namespace: &str, dry_run: bool, creating: impl Fn(&ObjectName) -> Result<()>) -> Result<Change> {
     let home = if manifest.namespace().is_empty() { namespace } else { manifest.namespace() };
     let before = cluster.get_object(manifest.api_version(), manifest.kind(), home, manifest.name()).await?.map(|o| plain(&o));
+    if before.is_none() {
+        creating(&ObjectName::new(manifest.kind(), home, manifest.name()))?;
+    }
     let (after, applied) = cluster.apply(&manifest.value, namespace, dry_run).await?;
     let diff = match (&applied, &before) {
         (Applied::Changed, Some(before)) => diff(&manifest.title(), before, &plain(&after)),
