@@ -271,7 +271,7 @@ fn preflight(pipeline: &Pipeline, filters: &Filters, rights: &mut BTreeSet<Right
         add(rights, &["list nodes"], "");
         add(rights, &["create pods", "get secrets", "get configmaps", "get serviceaccounts", "get persistentvolumeclaims"], namespace);
         add(rights, &MAKERS, namespace);
-        named(rights, &["get"], CONFIG_MAPS, &["cluster-autoscaler-status"], "kube-system");
+        named(rights, &["list"], CONFIG_MAPS, &["cluster-autoscaler-status"], "");
         add(rights, &["list nodepools.karpenter.sh"], "");
         // A webhook that does not answer may be an istiod's that is still starting.
         add(rights, &["list deployments.apps"], ISTIO);

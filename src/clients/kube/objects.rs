@@ -41,7 +41,17 @@ impl Cluster {
     where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
     {
-        self.list_at(&K::url_path(&(), some(namespace)), selector, &format!("listing {}", K::plural(&()))).await
+        self.list_at(&K::url_path(&(), some(namespace)), labelled(selector), &format!("listing {}", K::plural(&()))).await
+    }
+
+    /// Is there an object of this name in any namespace? It takes the right to list that name alone.
+    pub async fn is_anywhere<K>(&self, name: &str) -> Result<bool>
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+    {
+        let params = ListParams::default().fields(&format!("metadata.name={name}"));
+        let found: Vec<K> = self.list_at(&K::url_path(&(), None), params, &format!("listing {} named {name}", K::plural(&()))).await?;
+        Ok(!found.is_empty())
     }
 
     /// The object, or `None` when there is none or the server does not know the kind.
@@ -53,7 +63,7 @@ impl Cluster {
     /// All objects of a kind; none when the server does not know the kind.
     pub async fn list_objects(&self, api_version: &str, kind: &str, namespace: &str, selector: &str) -> Result<Vec<DynamicObject>> {
         let Some(found) = self.resource(api_version, kind).await? else { return Ok(Vec::new()) };
-        match self.list_at(&found.path(namespace), selector, &format!("listing {kind}")).await {
+        match self.list_at(&found.path(namespace), labelled(selector), &format!("listing {kind}")).await {
             // The kind was known a moment ago, and its definition has been removed since.
             Err(fault) if fault.code == Code::NotFound => Ok(Vec::new()),
             listed => listed,
@@ -148,11 +158,8 @@ impl Cluster {
         }
     }
 
-    async fn list_at<T: Clone + DeserializeOwned>(&self, path: &str, selector: &str, doing: &str) -> Result<Vec<T>> {
-        let mut params = ListParams::default().limit(PAGE);
-        if !selector.is_empty() {
-            params = params.labels(selector);
-        }
+    async fn list_at<T: Clone + DeserializeOwned>(&self, path: &str, params: ListParams, doing: &str) -> Result<Vec<T>> {
+        let mut params = params.limit(PAGE);
         let mut all = Vec::new();
         loop {
             let page: ObjectList<T> = match self.send(Request::new(path).list(&params)).await {
@@ -176,6 +183,11 @@ impl Cluster {
     async fn send<T: DeserializeOwned>(&self, request: Result<HttpRequest<Vec<u8>>, kube::core::request::Error>) -> Result<T, kube::Error> {
         self.client.request(request.map_err(kube::Error::BuildRequest)?).await
     }
+}
+
+fn labelled(selector: &str) -> ListParams {
+    let all = ListParams::default();
+    if selector.is_empty() { all } else { all.labels(selector) }
 }
 
 fn some(namespace: &str) -> Option<&str> {

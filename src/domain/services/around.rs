@@ -94,8 +94,8 @@ impl Answers {
 /// # Errors
 /// None was found, and not everything could be looked at.
 pub async fn has_autoscaler(cluster: &Cluster) -> Result<bool> {
-    let status: Result<Option<ConfigMap>> = cluster.get("kube-system", "cluster-autoscaler-status").await;
-    let mut found = vec![status.map(|map| map.is_some())];
+    // It is in whichever namespace the autoscaler runs.
+    let mut found = vec![cluster.is_anywhere::<ConfigMap>("cluster-autoscaler-status").await];
     for version in ["karpenter.sh/v1", "karpenter.sh/v1beta1"] {
         // Auto Mode brings Karpenter's NodePools too.
         found.push(cluster.list_objects(version, "NodePool", "", "").await.map(|pools| !pools.is_empty()));

@@ -34,6 +34,8 @@ use crate::domain::services::{around, evidence};
 
 /// How often the truth is asked for.
 const TRUTH_EVERY: Duration = Duration::from_secs(10);
+/// How often a failure is to be confirmed while the API server does not answer.
+const CONFIRM_EVERY: Duration = Duration::from_secs(2);
 /// How often time alone is judged, without a call.
 const JUDGE_EVERY: Duration = Duration::from_millis(200);
 /// A truth older than this is none: the API server was not reachable.
@@ -195,14 +197,8 @@ impl Follower {
         );
         let _background = AbortOnDropHandle::new(tokio::spawn(background));
         let rollout = Mutex::new((Rollout::new(self.policy.clone(), &self.before), None::<Snapshot>));
-        let look = || async {
-            let (around, fatal) = {
-                let truth = lock(&truth);
-                (truth.around.clone(), truth.fatal.clone())
-            };
-            if let Some(fault) = fatal {
-                return Err(fault);
-            }
+        let judged = || {
+            let around = lock(&truth).around.clone();
             let (snapshot, strangers) = self.copies.snapshot(&self.policy, &around);
             let behind = lag::behind(&self.before, &snapshot, strangers);
             let due = lock(&truth).suspicions.due(behind, Instant::now());
@@ -210,19 +206,35 @@ impl Follower {
                 lock(&truth).due.extend(due);
                 asked.notify_one();
             }
+            (lock(&rollout).0.observe(&snapshot), snapshot)
+        };
+        let record = |snapshot: &Snapshot, ended: Option<&Verdict>| {
             let mut state = lock(&rollout);
-            let verdict = state.0.observe(&snapshot);
-            let ended = Some(&verdict).filter(|verdict| !matches!(verdict, Verdict::Progressing { .. }));
-            if state.1.as_ref().is_none_or(|last| !last.same_as(&snapshot)) || ended.is_some() {
-                let delta = Delta::between(state.1.as_ref().unwrap_or(&self.before), &snapshot);
+            if state.1.as_ref().is_none_or(|last| !last.same_as(snapshot)) || ended.is_some() {
+                let delta = Delta::between(state.1.as_ref().unwrap_or(&self.before), snapshot);
                 hear(Heard::Observed("rollout", self.observation(&delta, ended)));
-                let questions = state.0.questions(&snapshot);
+                let questions = state.0.questions(snapshot);
                 if questions != Questions::default() {
                     lock(&truth).questions = questions;
                     asked.notify_one();
                 }
             }
             state.1 = Some(snapshot.clone());
+        };
+        let unanswered = Mutex::new(None);
+        let look = || async {
+            if let Some(fault) = lock(&truth).fatal.clone() {
+                return Err(fault);
+            }
+            let (mut verdict, mut snapshot) = judged();
+            if let Verdict::Failed(trouble) = &verdict {
+                record(&snapshot, None);
+                if let Err(why) = self.copies.confirm(&unanswered).await {
+                    return Ok(Poll::NotYet(format!("{}; not final, the API server does not answer: {why}", trouble.line())));
+                }
+                (verdict, snapshot) = judged();
+            }
+            record(&snapshot, Some(&verdict).filter(|verdict| !matches!(verdict, Verdict::Progressing { .. })));
             let told = |words: String| self.copies.silence().map_or(words.clone(), |silence| format!("{words} ({silence})"));
             Ok(match verdict {
                 Verdict::Ready { note, warnings } => Poll::Ready(Ok(Success { note: told(note), warnings, last: snapshot })),
@@ -337,6 +349,19 @@ impl Copies {
         self.list_revisions(false).await?;
         self.list_events(false).await?;
         Ok(())
+    }
+
+    /// Lists everything before a failure is final: a watch may have fallen silent, the network gone, or this machine stood still, so that
+    /// what was healed long ago still seems to last. `unanswered`: when that was not possible last, and why.
+    async fn confirm(&self, unanswered: &Mutex<Option<(Instant, String)>>) -> std::result::Result<(), String> {
+        if let Some((at, why)) = &*lock(unanswered)
+            && at.elapsed() < CONFIRM_EVERY
+        {
+            return Err(why.clone());
+        }
+        let listed = self.list_all().await.map_err(|fault| fault.message);
+        *lock(unanswered) = listed.as_ref().err().map(|why| (Instant::now(), why.clone()));
+        listed
     }
 
     /// `true`: the watch had missed something; `late`: for some time already.

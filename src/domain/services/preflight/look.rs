@@ -76,7 +76,7 @@ pub async fn look(cluster: &Cluster, nodes: &Nodes, apply: &Apply<'_>, earlier: 
     }
     facts.pods = pods.iter().filter(|pod| matches!(pod, Some(Ok(_)))).count();
     let manifests: Vec<&Manifest> = starting.iter().map(|(manifest, _)| *manifest).collect();
-    facts.seen.extend(references_there(cluster, apply.namespace, &manifests, &made).await);
+    facts.seen.extend(references_there(cluster, apply, &manifests, &made).await);
     facts.seen.extend(classes_there(cluster, apply.manifests, &made).await);
     let specs: Vec<(&Manifest, Value)> = starting
         .iter()
@@ -242,28 +242,30 @@ fn pod_of(manifest: &Manifest, made: &Made) -> Option<Value> {
 /// The object at a reference's name, with its keys; `None`: there is none. `Err`: why it is not known.
 type Looked = std::result::Result<Option<BTreeSet<String>>, String>;
 
-async fn references_there(cluster: &Cluster, namespace: &str, starting: &[&Manifest], made: &Made) -> Vec<Fact> {
+async fn references_there(cluster: &Cluster, apply: &Apply<'_>, starting: &[&Manifest], made: &Made) -> Vec<Fact> {
     let mut wanted: Vec<(&Manifest, Reference)> = Vec::new();
     for manifest in starting {
         wanted.extend(manifest.pod_spec().into_iter().flat_map(references::of_pod).map(|reference| (*manifest, reference)));
     }
-    let names: BTreeSet<(Needed, String)> = wanted.iter().map(|(_, r)| (r.kind, r.name.clone())).collect();
-    let look = |(kind, name): (Needed, String)| async move {
-        let found = timeout(PATIENCE, find(cluster, namespace, kind, &name)).await.unwrap_or_else(|_| Err(late("looking for it").message));
-        ((kind, name), found)
+    let at = |manifest, reference: &Reference| (apply.home(manifest).to_owned(), reference.kind, reference.name.clone());
+    let places: BTreeSet<(String, Needed, String)> = wanted.iter().map(|(manifest, reference)| at(manifest, reference)).collect();
+    let look = |(home, kind, name): (String, Needed, String)| async move {
+        let found = timeout(PATIENCE, find(cluster, &home, kind, &name)).await.unwrap_or_else(|_| Err(late("looking for it").message));
+        ((home, kind, name), found)
     };
-    let looked: BTreeMap<(Needed, String), Looked> = all(names.into_iter().map(|name| look(name).boxed()).collect()).await.into_iter().collect();
+    let looked: BTreeMap<(String, Needed, String), Looked> =
+        all(places.into_iter().map(|place| look(place).boxed()).collect()).await.into_iter().collect();
     let mut facts = Vec::new();
     for (manifest, reference) in wanted {
         let key = reference.key.as_ref();
-        let found = match &looked[&(reference.kind, reference.name.clone())] {
+        let found = match &looked[&at(manifest, &reference)] {
             Ok(Some(keys)) if key.is_none_or(|key| keys.contains(key)) => Found::There,
             Ok(Some(_)) => Found::WithoutKey,
             Ok(None) => Found::Missing,
             Err(why) => Found::Unknown(why.clone()),
         };
         let after = match (&found, made.after(&reference)) {
-            (Found::Missing | Found::WithoutKey, After::No) => match maker(cluster, namespace, reference.kind, &reference.name).await {
+            (Found::Missing | Found::WithoutKey, After::No) => match maker(cluster, apply.home(manifest), reference.kind, &reference.name).await {
                 Ok(maker) => maker.map_or(After::No, After::Maybe),
                 Err(fault) => After::Unknown(fault.message),
             },

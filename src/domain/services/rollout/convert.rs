@@ -6,11 +6,14 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::base::text;
+use crate::base::{secrets, text};
 use crate::domain::services::rollout::policy::Policy;
 use crate::domain::services::rollout::seen::{Condition, Container, Ended, Event, Kind, Pod, Role, State, Strategy, Workload};
 
 const REVISION: &str = "deployment.kubernetes.io/revision";
+const REPLICA_FAILURE: &str = "ReplicaFailure";
+/// A Job with this label is suspended until there is room in its queue.
+const QUEUE: &str = "kueue.x-k8s.io/queue-name";
 /// What is kept of an event's message.
 const MESSAGE: usize = 2000;
 
@@ -100,6 +103,16 @@ impl Object {
         workload.name = metadata.name.clone().unwrap_or_default();
         workload.generation = metadata.generation.unwrap_or(0);
         workload.revision = self.newest_revision(revisions).unwrap_or_default();
+        if let Object::Deployment(_) = self {
+            // Where the newest ReplicaSet has none, the Deployment tells an older one's.
+            workload.conditions.retain(|c| c.kind != REPLICA_FAILURE);
+            let newest = revisions.sets.iter().find(|set| set.metadata.name.as_deref() == Some(&workload.revision));
+            let conditions = newest.and_then(|set| set.status.as_ref()).and_then(|status| status.conditions.as_ref()).into_iter().flatten();
+            let failures = conditions.filter(|c| c.type_.as_deref() == Some(REPLICA_FAILURE));
+            workload
+                .conditions
+                .extend(failures.map(|c| condition(or_empty(&c.type_), or_empty(&c.status), &c.reason, &c.message, c.last_transition_time.as_ref())));
+        }
         workload
     }
 
@@ -234,9 +247,7 @@ fn stateful_set(o: &StatefulSet) -> Workload {
         w.total = status.replicas;
         w.ready = status.ready_replicas.unwrap_or(0);
         w.available = status.available_replicas.unwrap_or(0);
-        // Once the update is done the controller counts the pods as current, not as updated.
-        let done = status.update_revision.is_some() && status.update_revision == status.current_revision;
-        w.updated = if done { status.replicas } else { status.updated_replicas.unwrap_or(0) };
+        w.updated = status.updated_replicas.unwrap_or(0);
     }
     w
 }
@@ -269,7 +280,8 @@ fn job(o: &Job) -> Workload {
     w.observed = o.metadata.generation.unwrap_or(0);
     if let Some(spec) = &o.spec {
         w.wanted = spec.completions.or(spec.parallelism).unwrap_or(1);
-        w.paused = spec.suspend.unwrap_or(false);
+        let queued = o.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(QUEUE));
+        w.paused = spec.suspend.unwrap_or(false) && !queued;
     }
     if let Some(status) = &o.status {
         w.ready = status.succeeded.unwrap_or(0);
@@ -291,6 +303,11 @@ fn or_empty(text: &Option<String>) -> &str {
     text.as_deref().unwrap_or_default()
 }
 
+/// What the cluster says, redacted before anything is cut off from it: so a secret is never cut in half, and a replay cuts at the same place.
+fn said(message: &Option<String>) -> String {
+    secrets::redact(or_empty(message)).into_owned()
+}
+
 fn condition(
     kind: &str,
     status: &str,
@@ -302,7 +319,7 @@ fn condition(
         kind: kind.to_owned(),
         status: status == "True",
         reason: reason.clone().unwrap_or_default(),
-        message: message.clone().unwrap_or_default(),
+        message: said(message),
         updated: updated.map(|t| t.0),
     }
 }
@@ -349,13 +366,12 @@ pub fn pod(o: &core::Pod, newest: bool, policy: &Policy) -> Pod {
         phase: status.phase.unwrap_or_else(|| "Pending".to_owned()),
         started: status.start_time.map(|t| t.0),
         reason: status.reason.unwrap_or_default(),
-        message: status.message.unwrap_or_default(),
+        message: said(&status.message),
         deleting: o.metadata.deletion_timestamp.is_some(),
         disruption: of("DisruptionTarget").filter(|c| c.status == "True").and_then(|c| c.reason.clone()),
         ready: of("Ready").is_some_and(|c| c.status == "True"),
-        unschedulable: of("PodScheduled")
-            .filter(|c| c.status == "False" && c.reason.as_deref() == Some("Unschedulable"))
-            .map(|c| c.message.clone().unwrap_or_default()),
+        unschedulable: of("PodScheduled").filter(|c| c.status == "False" && c.reason.as_deref() == Some("Unschedulable")).map(|c| said(&c.message)),
+        nominated: status.nominated_node_name,
         gates: gates.filter(|g| of(g).is_none_or(|c| c.status != "True")).cloned().collect(),
         claims: spec.volumes.iter().flatten().filter_map(|v| v.persistent_volume_claim.as_ref()).map(|c| c.claim_name.clone()).collect(),
         containers,
@@ -386,19 +402,14 @@ fn state(state: &core::ContainerState) -> State {
     } else if let Some(running) = &state.running {
         State::Running { since: running.started_at.as_ref().map(|t| t.0) }
     } else if let Some(waiting) = &state.waiting {
-        State::Waiting { reason: waiting.reason.clone().unwrap_or_default(), message: waiting.message.clone().unwrap_or_default() }
+        State::Waiting { reason: waiting.reason.clone().unwrap_or_default(), message: said(&waiting.message) }
     } else {
         State::Unknown
     }
 }
 
 fn ended(t: &core::ContainerStateTerminated) -> Ended {
-    Ended {
-        exit_code: t.exit_code,
-        signal: t.signal.filter(|s| *s != 0),
-        reason: t.reason.clone().unwrap_or_default(),
-        message: t.message.clone().unwrap_or_default(),
-    }
+    Ended { exit_code: t.exit_code, signal: t.signal.filter(|s| *s != 0), reason: t.reason.clone().unwrap_or_default(), message: said(&t.message) }
 }
 
 /// A probe in words: `GET :8000/healthz`, `TCP :8000`, `exec pg_isready`.
@@ -433,7 +444,7 @@ pub fn event(o: &core::Event) -> Event {
         name: o.involved_object.name.clone().unwrap_or_default(),
         warning: o.type_.as_deref() == Some("Warning"),
         reason: o.reason.clone().unwrap_or_default(),
-        message: text::head(o.message.as_deref().unwrap_or_default(), MESSAGE).into_owned(),
+        message: text::head(&said(&o.message), MESSAGE).into_owned(),
         count: o.count.or_else(|| series.and_then(|s| s.count)).unwrap_or(1),
         last: o
             .last_timestamp

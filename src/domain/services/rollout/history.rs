@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::base::codes::Code;
 use crate::domain::services::rollout::policy::Policy;
-use crate::domain::services::rollout::seen::{Container, Event, Pod, Role, Snapshot, State};
+use crate::domain::services::rollout::seen::{Container, Event, Kind, Pod, Role, Snapshot, State};
 use crate::domain::services::rollout::{pods, pull, refused};
 
 /// Memory over snapshots. It starts with what was there before the apply, so that no two clocks are ever compared.
@@ -24,6 +24,8 @@ pub struct History {
     /// States that hold now, and since when.
     since: BTreeMap<String, Timestamp>,
     room: Room,
+    /// The pod that a Job lost last, as it was when it had ended: a Job that has failed takes its pods away.
+    dead: Option<Pod>,
     now: Timestamp,
 }
 
@@ -83,6 +85,7 @@ impl History {
             disrupted: BTreeMap::new(),
             since: BTreeMap::new(),
             room: Room::default(),
+            dead: None,
             now: before.at,
         };
         history.note_disrupted(before, true);
@@ -106,6 +109,11 @@ impl History {
     pub fn note(&mut self, snapshot: &Snapshot) {
         self.now = snapshot.at;
         self.note_disrupted(snapshot, false);
+        if snapshot.workload.as_ref().is_some_and(|w| w.kind == Kind::Job)
+            && let Some(dead) = snapshot.last_dead()
+        {
+            self.dead = Some(dead.clone());
+        }
         let min_ready = snapshot.workload.as_ref().map_or(0, |w| w.min_ready_seconds);
         let resets = self.policy.ready_resets.max(Duration::from_secs(u64::try_from(min_ready).unwrap_or(0)));
         for pod in &snapshot.pods {
@@ -151,6 +159,10 @@ impl History {
     /// The pods of the newest revision that the cluster has taken away since the apply: `app1-a (Evicted)`.
     pub fn disrupted(&self) -> Vec<String> {
         self.disrupted.values().filter(|one| !one.before).map(|one| format!("{} ({})", one.pod, one.reason)).collect()
+    }
+
+    pub fn dead(&self) -> Option<&Pod> {
+        self.dead.as_ref()
     }
 
     pub fn life(&self, pod: &Pod, container: &Container) -> Life {

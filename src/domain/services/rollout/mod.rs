@@ -132,8 +132,7 @@ impl Trouble {
     }
 
     fn of_container(code: Code, ripe: bool, pod: &Pod, container: &Container, words: String) -> Self {
-        let kind = if container.role == Role::Init { "init container" } else { "container" };
-        let words = format!("{kind} {}: {words}", container.name);
+        let words = format!("{}: {words}", container.title());
         Self {
             container: Some(container.name.clone()),
             previous: container.last.is_some() && !matches!(container.state, State::Terminated(_)),
@@ -178,7 +177,7 @@ pub fn judge(snapshot: &Snapshot, history: &History, policy: &Policy) -> Verdict
         return Verdict::Failed(match sharpest(found.iter()) {
             // The controller's patience is over, so what was short of a verdict is the cause.
             Some(cause) => Trouble { ripe: true, ..cause.clone() },
-            None => blame(snapshot, given_up),
+            None => blame(snapshot, history, given_up),
         });
     }
     Verdict::Progressing { reason: missing(snapshot, history, policy, &found) }
@@ -233,21 +232,14 @@ fn rank(code: Code) -> usize {
 }
 
 /// Points at the pod and container that a workload's own failure is about: the pod that was started last of those that died.
-fn blame(snapshot: &Snapshot, trouble: Trouble) -> Trouble {
-    let died = |p: &&Pod| p.newest && p.containers.iter().any(|c| c.role == Role::App && c.ended().is_some_and(|e| e.exit_code != 0));
-    let pod = snapshot
-        .pods
-        .iter()
-        .filter(died)
-        .max_by_key(|p| p.started)
-        .or_else(|| unready_pod(snapshot))
-        .or_else(|| snapshot.pods.iter().rfind(|p| p.newest));
-    let Some(pod) = pod else { return trouble };
-    let container = unready_container(pod).or_else(|| pod.containers.iter().find(|c| c.role == Role::App).map(|c| c.name.clone()));
+fn blame(snapshot: &Snapshot, history: &History, trouble: Trouble) -> Trouble {
+    let died = snapshot.last_dead().or(history.dead());
+    let Some(pod) = died.or_else(|| unready_pod(snapshot)).or_else(|| snapshot.pods.iter().rfind(|p| p.newest)) else { return trouble };
+    let dead = pod.dead_container();
+    let container = dead.map(|(container, _)| container.name.clone()).or_else(|| unready_container(pod));
     let restarted = pod.containers.iter().any(|c| Some(&c.name) == container.as_ref() && c.restarts > 0);
-    let ended = pod.containers.iter().filter(|c| c.role == Role::App).find_map(|c| c.ended().filter(|e| e.exit_code != 0));
-    let words = match ended {
-        Some(ended) => format!("{}; container {} ended with {}", trouble.words, container.as_deref().unwrap_or_default(), ended.words()),
+    let words = match dead {
+        Some((container, ended)) => format!("{}; {} ended with {}", trouble.words, container.title(), ended.words()),
         None => trouble.words,
     };
     Trouble { pod: Some(pod.name.clone()), node: pod.node.clone(), container, previous: restarted, words, ..trouble }

@@ -66,10 +66,12 @@ fn container_trouble(snapshot: &Snapshot, history: &History, policy: &Policy, po
     match container.role {
         Role::Sidecar { .. } => {
             let unready = history.unready(pod, container);
-            let ripe = life.errors >= policy.sidecar_crashes || unready >= policy.sidecar_unready;
+            // Others may wait for the app themselves.
+            let too_long = policy.is_sidecar(&container.name) && unready >= policy.sidecar_unready;
+            let ripe = life.errors >= policy.sidecar_crashes || too_long;
             if life.errors > 0 && !container.ready {
                 trouble(Code::SidecarFailing, ripe, format!("ended {times} since the apply{how}"))
-            } else if unready >= policy.sidecar_unready {
+            } else if too_long {
                 trouble(Code::SidecarFailing, true, format!("not ready for {}", text::seconds(unready)))
             } else {
                 None
@@ -173,7 +175,8 @@ fn unschedulable(snapshot: &Snapshot, history: &History, policy: &Policy, pod: &
     let lasts = |state: &str, least: Duration| history.held(&pod_key(pod, state)) >= policy.lasts(Code::Unschedulable).max(least);
     let (ripe, note) = match autoscaler_said(snapshot, history, pod) {
         Some(event) if !is_no_scale_up(event) => (false, format!("; the autoscaler is adding a node ({})", event.reason)),
-        _ if may_make_room(snapshot) => (false, "; older pods may still make room".to_owned()),
+        _ if let Some(node) = &pod.nominated => (false, format!("; the scheduler makes room for it on {node}")),
+        _ if may_make_room(snapshot) => (false, "; others may still make room".to_owned()),
         Some(event) => (lasts(NO_SCALE_UP, AUTOSCALER_REFUSAL), format!("; the autoscaler has no node for it: {}", text::one_line(&event.message))),
         None if snapshot.around.autoscaler == Some(false) => (lasts("unschedulable", Duration::ZERO), String::new()),
         None => (lasts("unschedulable", AUTOSCALER_PATIENCE), "; waiting for the autoscaler".to_owned()),
@@ -204,17 +207,23 @@ pub fn states(snapshot: &Snapshot, history: &History, pod: &Pod) -> impl Iterato
     all.into_iter().filter_map(|(state, holds)| holds.then_some(state))
 }
 
-/// Will older pods go away by themselves, so that their room becomes free? A rolling update removes one only when enough others are available.
+/// Will pods go away by themselves, so that their room becomes free? A rolling update removes an older one only when enough others are
+/// available; a Job's are gone when they have done their work.
 pub fn may_make_room(snapshot: &Snapshot) -> bool {
     let Some(workload) = &snapshot.workload else { return false };
     if snapshot.pods.iter().any(|pod| pod.deleting) {
         return true;
     }
+    if workload.kind == Kind::Job {
+        return snapshot.newest().any(|pod| pod.node.is_some() && !pod.is_finished());
+    }
     let older: Vec<&Pod> = snapshot.older().collect();
     match workload.strategy {
         _ if older.is_empty() => false,
-        // An old pod that is not ready costs no availability, so the controller removes it first.
-        Strategy::Rolling { max_unavailable } => older.iter().any(|pod| !pod.ready) || workload.available > workload.wanted - max_unavailable,
+        // An old pod that is not ready costs no availability, so the controller removes it first; and another for each new one that gets ready.
+        Strategy::Rolling { max_unavailable } => {
+            older.iter().any(|pod| !pod.ready) || snapshot.newest().any(Pod::is_starting) || workload.available > workload.wanted - max_unavailable
+        }
         Strategy::Recreate => true,
         Strategy::Ordered { .. } | Strategy::OnDelete | Strategy::None => false,
     }
@@ -278,27 +287,23 @@ fn or<'a>(text: &'a str, other: &'a str) -> &'a str {
 
 /// What a pod that is in no trouble is doing, for the progress line.
 pub fn doing(snapshot: &Snapshot, history: &History, pod: &Pod) -> String {
-    let of = |container: &Container| match container.role {
-        Role::Init => format!("init container {}", container.name),
-        _ => format!("container {}", container.name),
-    };
     if pod.node.is_none() {
         return "waiting for a node".to_owned();
     }
     if let Some(init) = pod.containers.iter().find(|c| c.role == Role::Init && c.is_running()) {
-        return format!("{}: running", of(init));
+        return format!("{}: running", init.title());
     }
     for container in pod.containers.iter().filter(|c| c.role != Role::Init && !c.ready) {
         if container.is_running() {
             let Some(probe) = container.startup.as_ref().or(container.readiness.as_ref()) else {
-                return format!("{}: started", of(container));
+                return format!("{}: started", container.title());
             };
             let kind = if container.startup.is_some() { "startup" } else { "readiness" };
             let answer = probe_answer(snapshot, history, pod, container).map(|said| format!(" ({said})")).unwrap_or_default();
-            return format!("{}: waiting for {kind} probe {probe}{answer}", of(container));
+            return format!("{}: waiting for {kind} probe {probe}{answer}", container.title());
         }
         if let Some((reason, _)) = container.waiting() {
-            return format!("{}: {}", of(container), reason_words(reason));
+            return format!("{}: {}", container.title(), reason_words(reason));
         }
     }
     if let Some(gate) = pod.gates.first() {

@@ -11,7 +11,7 @@ use crate::domain::services::rollout::{Trouble, Verdict, blame, pods};
 pub(super) fn verdict(snapshot: &Snapshot, workload: &Workload, history: &History, policy: &Policy) -> Option<Verdict> {
     let mut warnings = Vec::new();
     match workload.kind {
-        Kind::Job => return job(snapshot, workload),
+        Kind::Job => return job(snapshot, workload, history),
         Kind::Pod => {
             let pod = snapshot.pods.first()?;
             match pod.phase.as_str() {
@@ -24,7 +24,10 @@ pub(super) fn verdict(snapshot: &Snapshot, workload: &Workload, history: &Histor
                         format!("the pod was ended by the cluster: {}", pod.reason),
                     )));
                 }
-                "Failed" => return Some(Verdict::Failed(blame(snapshot, Trouble::of_pod(Code::CrashLoop, true, pod, "the pod failed".to_owned())))),
+                "Failed" => {
+                    let trouble = Trouble::of_pod(Code::CrashLoop, true, pod, "the pod failed".to_owned());
+                    return Some(Verdict::Failed(blame(snapshot, history, trouble)));
+                }
                 _ if !pod.ready => return None,
                 _ => {}
             }
@@ -96,13 +99,14 @@ pub(super) fn verdict(snapshot: &Snapshot, workload: &Workload, history: &Histor
     Some(Verdict::Ready { note: format!("{wanted}/{wanted} ready"), warnings })
 }
 
-fn job(snapshot: &Snapshot, workload: &Workload) -> Option<Verdict> {
+fn job(snapshot: &Snapshot, workload: &Workload, history: &History) -> Option<Verdict> {
     if workload.condition("Complete").is_some_and(|c| c.status) {
         return Some(Verdict::Ready { note: format!("{} done", text::count(usize::try_from(workload.ready).unwrap_or(0), "pod")), warnings: vec![] });
     }
-    let failed = workload.condition("Failed").filter(|c| c.status)?;
+    // The first of the two, which is never taken back, comes while the pods still have their logs; then what is left of them is ended.
+    let failed = ["Failed", "FailureTarget"].iter().find_map(|kind| workload.condition(kind).filter(|c| c.status))?;
     let words = format!("the Job failed: {}", if failed.message.is_empty() { &failed.reason } else { &failed.message });
-    Some(Verdict::Failed(blame(snapshot, Trouble::of_workload(Code::JobFailed, text::one_line(&words)))))
+    Some(Verdict::Failed(blame(snapshot, history, Trouble::of_workload(Code::JobFailed, text::one_line(&words)))))
 }
 
 /// The controller's own verdict that the newest revision makes no progress. One from before the apply, or about another

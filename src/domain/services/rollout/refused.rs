@@ -68,7 +68,7 @@ pub fn trouble(snapshot: &Snapshot, history: &History, policy: &Policy) -> Optio
     let (key, lasts) = (key(refusal.code), policy.lasts(refusal.code));
     let lasted = history.held(&key) >= lasts;
     let (ripe, note) = match refusal.code {
-        Code::QuotaExceeded if may_make_room(snapshot) => (false, "; older pods may still make room"),
+        Code::QuotaExceeded if may_make_room(snapshot) => (false, "; others may still make room"),
         // A controller that was refused tries again after ever longer pauses.
         Code::QuotaExceeded if history.is_untried() => (false, "; older pods have made room since, and nobody has tried again"),
         Code::WebhookUnreachable | Code::InjectorUntrusted if refusal.is_istio && snapshot.around.istiod_available == Some(false) => {

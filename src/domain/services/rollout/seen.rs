@@ -164,6 +164,9 @@ pub struct Pod {
     /// The scheduler's words while no node takes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unschedulable: Option<String>,
+    /// The node on which the scheduler makes room for it, by preempting others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nominated: Option<String>,
     /// Custom readiness gates that are not true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gates: Vec<String>,
@@ -275,6 +278,11 @@ impl Snapshot {
         self.pods.iter().filter(|pod| !pod.newest && !pod.is_finished())
     }
 
+    /// Of the pods of the newest revision in which something ended with an error, the one that was started last.
+    pub fn last_dead(&self) -> Option<&Pod> {
+        self.pods.iter().filter(|pod| pod.newest && pod.dead_container().is_some()).max_by_key(|pod| pod.started)
+    }
+
     /// The same things, seen at another moment?
     pub fn same_as(&self, other: &Snapshot) -> bool {
         self.workload == other.workload && self.pods == other.pods && self.events == other.events && self.around == other.around
@@ -298,9 +306,28 @@ impl Pod {
     pub fn is_finished(&self) -> bool {
         matches!(self.phase.as_str(), "Succeeded" | "Failed")
     }
+
+    /// The container, of those whose end is the pod's, that ended with an error and has not recovered.
+    pub fn dead_container(&self) -> Option<(&Container, &Ended)> {
+        let own = self.containers.iter().filter(|c| !c.ready && matches!(c.role, Role::App | Role::Init));
+        own.filter_map(|c| Some((c, c.ended()?))).find(|(_, ended)| ended.exit_code != 0)
+    }
+
+    /// On a node, and on its way without any trouble so far?
+    pub fn is_starting(&self) -> bool {
+        let smooth =
+            |c: &Container| c.restarts == 0 && c.waiting().is_none_or(|(reason, _)| matches!(reason, "ContainerCreating" | "PodInitializing"));
+        self.node.is_some() && !self.ready && !self.is_finished() && self.containers.iter().all(smooth)
+    }
 }
 
 impl Container {
+    /// `init container migrate`, `container app`
+    pub fn title(&self) -> String {
+        let kind = if self.role == Role::Init { "init container" } else { "container" };
+        format!("{kind} {}", self.name)
+    }
+
     /// How often an instance of this container has ended so far.
     pub fn terminations(&self) -> i32 {
         let now = match &self.state {

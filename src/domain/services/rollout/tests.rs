@@ -2,6 +2,7 @@
 
 mod cluster;
 mod containers;
+mod converted;
 mod images;
 mod ready;
 
@@ -163,6 +164,7 @@ fn pod(name: &str) -> Pod {
         disruption: None,
         ready: false,
         unschedulable: None,
+        nominated: None,
         gates: vec![],
         claims: vec![],
         containers: vec![container("app", Role::App)],

@@ -49,6 +49,51 @@ fn old_pods_that_will_go_make_room() {
 }
 
 #[test]
+fn a_new_pod_that_is_starting_will_let_an_old_one_go() {
+    let mut play = pending(FULL);
+    play.snapshot.around.autoscaler = Some(false);
+    play.snapshot.pods.extend([pod("app1-b"), pod("app1-old").old()]);
+    play.snapshot.workload.iter_mut().for_each(|w| (w.wanted, w.available, w.total) = (2, 1, 3));
+    progressing(play.still(0.0));
+    progressing(play.at(60.0, |s| run(s.pods[1].container("app"))));
+    // It crashes instead, so it may never get ready.
+    play.at(61.0, |s| crash(s.pods[1].container("app"), 1));
+    play.at(62.0, |s| run(s.pods[1].container("app")));
+    play.at(63.0, |s| crash(s.pods[1].container("app"), 1));
+    play.at(64.0, |s| run(s.pods[1].container("app")));
+    failed(play.at(65.0, |s| crash(s.pods[1].container("app"), 1)), Code::CrashLoop);
+}
+
+#[test]
+fn a_pod_for_which_others_are_preempted_is_waited_for() {
+    let mut play = pending(FULL);
+    play.snapshot.around.autoscaler = Some(false);
+    play.snapshot.pods[0].nominated = Some("node-2".into());
+    assert!(progressing(play.still(60.0)).contains("the scheduler makes room for it on node-2"));
+    // It changed its mind.
+    failed(play.pods(61.0, |p| p.nominated = None), Code::Unschedulable);
+}
+
+#[test]
+fn what_a_job_has_no_room_for_waits_for_its_other_pods() {
+    let job = || {
+        let mut play = pending(FULL);
+        play.snapshot.around.autoscaler = Some(false);
+        play.snapshot.pods.push(Pod { node: None, unschedulable: Some(FULL.into()), ..pod("app1-c") });
+        play.snapshot.workload.iter_mut().for_each(|w| (w.kind, w.strategy, w.wanted) = (Kind::Job, Strategy::None, 3));
+        play.still(0.1);
+        play
+    };
+    failed(job().still(15.2), Code::Unschedulable);
+    let mut play = job();
+    play.snapshot.pods.push(pod("app1-b"));
+    progressing(play.still(60.0));
+    let said = r#"pods "app1-d" is forbidden: exceeded quota: team, requested: pods=1, used: pods=4, limited: pods=4"#;
+    progressing(play.at(61.0, |s| s.events.push(event("Job", "app1", "FailedCreate", said, 61))));
+    progressing(play.still(90.0));
+}
+
+#[test]
 fn an_autoscaler_is_given_time_and_believed() {
     let mut play = pending(FULL);
     play.snapshot.around.autoscaler = Some(true);

@@ -205,6 +205,10 @@ fn a_sidecar_gets_more_patience() {
         progressing(play.still(60.0));
         failed(play.still(61.5), Code::SidecarFailing);
     }
+    // Another one that keeps running beside the app may warm up for longer, or wait for the app itself.
+    let mut play = Play::of(vec![pod("app1-a").with(container("cache", Role::Sidecar { native: true }))]);
+    play.pods(1.0, |pod| run(pod.container("cache")));
+    progressing(play.still(200.0));
 }
 
 #[test]

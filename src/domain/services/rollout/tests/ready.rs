@@ -210,9 +210,24 @@ fn a_job_is_judged_by_its_own_conditions() {
         s.workload.iter_mut().for_each(|w| w.conditions.push(failed.clone()));
     });
     assert_eq!(failed(verdict, Code::JobFailed).words, "the Job failed: Job was active longer than specified deadline");
-    // What will fail it is decided, and its pods are still ending.
+    // What will fail it is decided, and its pods still have their logs; it was the init container.
     let mut play = job();
-    progressing(play.at(3.0, |s| s.workload.iter_mut().for_each(|w| w.conditions.push(condition("FailureTarget", true, "PodFailurePolicy", "")))));
+    let verdict = play.at(3.0, |s| {
+        s.pods[0].containers.insert(0, container("migrate", Role::Init));
+        crash(s.pods[0].container("migrate"), 3);
+        s.workload.iter_mut().for_each(|w| w.conditions.push(condition("FailureTarget", true, "PodFailurePolicy", "")));
+    });
+    let trouble = failed(verdict, Code::JobFailed);
+    assert_eq!(trouble.words, "the Job failed: PodFailurePolicy; init container migrate ended with exit code 3");
+    assert_eq!(trouble.container.as_deref(), Some("migrate"));
+    // It died, and the controller took it away before the Job had failed.
+    let mut play = job();
+    progressing(play.app(1.0, |c| crash(c, 4)));
+    let verdict = play.at(2.0, |s| {
+        s.pods.clear();
+        s.workload.iter_mut().for_each(|w| w.conditions.push(condition("Failed", true, "BackoffLimitExceeded", "")));
+    });
+    assert_eq!(failed(verdict, Code::JobFailed).words, "the Job failed: BackoffLimitExceeded; container app ended with exit code 4");
     let mut play = job();
     ready(play.at(3.0, |s| s.workload.iter_mut().for_each(|w| w.conditions.push(condition("Complete", true, "", "")))));
     // But an image that does not exist never comes to a retry.
