@@ -7,14 +7,15 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[derive(Debug, Parser)]
 #[command(name = "meshstep", version, about, long_about = None, propagate_version = true, disable_help_subcommand = true, max_term_width = 110)]
 #[command(after_help = "Examples:
-  meshstep run --sandbox                     the whole runbook on a simulated cluster, nothing touched
-  meshstep validate -f meshstep.yaml         check the file offline
+  meshstep run --sandbox               the whole runbook on a simulated cluster
+  meshstep validate -f meshstep.yaml   check the file offline
   meshstep run -f meshstep.yaml --var TAG=1.4.2
   meshstep deploy --service app1-service --var TAG=1.4.2
   meshstep explain crash_loop
 
-Exit codes: 0 ok, 2 usage, 3 invalid file, 4 prerequisite missing, 5 judged broken, 6 timed out, 7 environment,
-8 left behind, 9 locked, 10 changes pending, 11 approval needed, 130/143 cancelled, 1 a defect of the tool.")]
+Exit codes: 0 ok, 2 usage, 3 invalid file, 4 prerequisite missing,
+5 judged broken, 6 timed out, 7 environment, 8 left behind, 9 locked,
+10 changes pending, 11 approval needed, 130/143 cancelled, 1 a defect.")]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -47,8 +48,9 @@ pub enum Command {
     /// Probe each host from inside the cluster, and say where its fault lies
     Troubleshoot(TroubleshootArgs),
     /// Take away what the file made, only ever by the cluster's name
-    #[command(after_help = "The order: releases with a load balancer (until AWS has nothing of it any more), the other releases, the objects of the
-mesh files, `istioctl uninstall --purge`, namespace istio-system. Services of the file stay.")]
+    #[command(after_help = "The order: releases with a load balancer (until AWS has nothing of it any
+more), the other releases, the objects of the mesh files,
+`istioctl uninstall --purge`, namespace istio-system. Services of the file stay.")]
     Cleanup(CleanupArgs),
     /// Check the pipeline file offline
     Validate(ValidateArgs),
@@ -195,7 +197,7 @@ pub struct RunArgs {
 pub struct ConnectArgs {
     #[command(flatten)]
     pub stage: StageArgs,
-    /// Also merge the cluster into ~/.kube/config
+    /// Also write the cluster into your own kubeconfig (the first of KUBECONFIG, else ~/.kube/config) and make it the current context
     #[arg(long)]
     pub write_kubeconfig: bool,
 }
@@ -405,8 +407,13 @@ pub struct VerifyArgs {
 /// A check alone, from flags, without a pipeline file.
 #[derive(Debug, Args)]
 pub struct DirectArgs {
-    /// Ask this address instead of the load balancer of the file; needs --host or --hosts-file
-    #[arg(long, value_name = "HOST:PORT", help_heading = "Without a pipeline file")]
+    /// Ask this address instead of the load balancer of the file; needs --host or --hosts-file. Each host has --timeout to answer rightly (10s)
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        conflicts_with_all = ["sandbox", "dry_run", "service", "namespace"],
+        help_heading = "Without a pipeline file"
+    )]
     pub address: Option<String>,
     /// A file with one host a line
     #[arg(long, value_name = "FILE", requires = "address", help_heading = "Without a pipeline file")]
@@ -457,13 +464,16 @@ pub struct RoutesArgs {
 pub enum RoutesCommand {
     /// Insert an entry, or bring it up to date
     #[command(after_help = "Example:
-  meshstep routes upsert values.yaml --virtual-name app1-virtual-svc --name app1-service --port 8000 \\
-    --route prod=app1.public.domain,app1-service.prod.svc.cluster.local --prefix /")]
+  meshstep routes upsert values.yaml --virtual-name app1-virtual-svc \\
+    --name app1-service --port 8000 --prefix / \\
+    --route prod=app1.public.domain,app1-service.prod.svc.cluster.local")]
     Upsert(UpsertArgs),
     /// Remove an entry
     Remove {
         #[command(flatten)]
         file: ValuesFile,
+        #[command(flatten)]
+        only_look: OnlyLook,
         #[arg(long, value_name = "NAME")]
         virtual_name: String,
     },
@@ -486,20 +496,27 @@ pub struct ValuesFile {
     /// Key of the list; by default the one whose items have virtualName
     #[arg(long, value_name = "KEY")]
     pub list_key: Option<String>,
+    #[command(flatten)]
+    pub console: ConsoleArgs,
+}
+
+/// Of an edit that is not to be made.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct OnlyLook {
     /// Write nothing; show the difference
     #[arg(long)]
     pub dry_run: bool,
     /// Write nothing; exit 10 if something would change
     #[arg(long)]
     pub check: bool,
-    #[command(flatten)]
-    pub console: ConsoleArgs,
 }
 
 #[derive(Debug, Args)]
 pub struct UpsertArgs {
     #[command(flatten)]
     pub file: ValuesFile,
+    #[command(flatten)]
+    pub only_look: OnlyLook,
     /// Name of the VirtualService
     #[arg(long, value_name = "NAME")]
     pub virtual_name: String,
@@ -539,9 +556,9 @@ pub struct ReplayArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  meshstep init                              from the charts, values files and manifests of this folder
-  meshstep init deploy --cluster shop-eks --region ap-southeast-1 --team bi
-  meshstep init --context                    and from what the current kubeconfig context runs")]
+  meshstep init             from the charts, values files and manifests here
+  meshstep init --context   and from what the current kubeconfig context runs
+  meshstep init deploy --cluster shop-eks --region ap-southeast-1 --team bi")]
 pub struct InitArgs {
     /// The folder; the file's paths are relative to it
     #[arg(default_value = ".")]
@@ -576,7 +593,7 @@ pub struct InitArgs {
 pub struct ExplainArgs {
     /// The code, as reports show it; without it, all codes
     pub code: Option<String>,
-    #[arg(long, value_enum, default_value_t = Output::Text)]
+    #[arg(long, value_enum, default_value_t = Output::Text, env = "MESHSTEP_OUTPUT")]
     pub output: Output,
 }
 

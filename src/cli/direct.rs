@@ -30,7 +30,7 @@ pub(super) fn run(args: VerifyArgs, environment: Environment) -> Result<u8> {
     let asked = runtime.block_on(runtime.spawn(ask(direct, args, environment)));
     let exit = asked.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))?;
     runtime.shutdown_background();
-    Ok(if exit_zero && exit != 1 { 0 } else { exit })
+    Ok(run::forgiven(exit_zero, exit))
 }
 
 async fn ask(direct: Direct, args: VerifyArgs, environment: Environment) -> Result<u8> {

@@ -48,8 +48,8 @@ pub fn find(typed: &str) -> Result<Code, String> {
     let name = typed.rsplit('.').next().unwrap_or(typed);
     Code::parse(name).ok_or_else(|| {
         let nearest = text::nearest(name, Code::ALL.iter().map(|code| code.info().name));
-        let hint = nearest.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default();
-        format!("there is no code `{typed}`{hint} `meshstep explain` lists all")
+        let hint = nearest.map(|name| format!("did you mean `{name}`? ")).unwrap_or_default();
+        format!("there is no code `{typed}`; {hint}`meshstep explain` lists all")
     })
 }
 

@@ -9,7 +9,7 @@ use crate::cli::settings::Environment;
 use crate::cli::{console, print};
 use crate::report::merge;
 
-/// Returns the exit code: of `show` and `merge` the one that the cases call for.
+/// Returns the exit code: of `show` the one that the cases call for.
 pub(super) fn run(command: ReportCommand, environment: &Environment) -> Result<u8> {
     let options = |report: &ReportArgs| console::options(report, environment, &environment.run_id());
     match command {

@@ -3,7 +3,7 @@
 use crate::base::codes::Code;
 use crate::base::fault::{Class, Result};
 use crate::base::finding;
-use crate::cli::args::{Output, RoutesCommand, UpsertArgs, ValuesFile};
+use crate::cli::args::{OnlyLook, Output, RoutesCommand, UpsertArgs, ValuesFile};
 use crate::cli::{print, print_error, runtime};
 use crate::domain::routes::check::check;
 use crate::domain::routes::{Edited, Effect, Entry, EntryNamespace, diff, document, file, list, remove, upsert};
@@ -14,9 +14,11 @@ pub(super) fn run(command: RoutesCommand) -> Result<u8> {
     match command {
         RoutesCommand::Upsert(args) => {
             let entry = entry(&args);
-            edited(&args.file, &entry.virtual_name.clone(), |text, shown, key| upsert(text, shown, key, &entry))
+            edited(&args.file, args.only_look, &entry.virtual_name.clone(), |text, shown, key| upsert(text, shown, key, &entry))
         }
-        RoutesCommand::Remove { file, virtual_name } => edited(&file, &virtual_name, |text, shown, key| remove(text, shown, key, &virtual_name)),
+        RoutesCommand::Remove { file, only_look, virtual_name } => {
+            edited(&file, only_look, &virtual_name, |text, shown, key| remove(text, shown, key, &virtual_name))
+        }
         RoutesCommand::List { file } => listed(&file),
         RoutesCommand::Check { file } => checked(&file),
     }
@@ -34,10 +36,10 @@ fn entry(args: &UpsertArgs) -> Entry {
 }
 
 /// Edits the file, or only shows the difference with `--dry-run` or `--check`.
-fn edited(args: &ValuesFile, name: &str, edit: impl FnOnce(&str, &str, Option<&str>) -> Result<Edited>) -> Result<u8> {
+fn edited(args: &ValuesFile, flags: OnlyLook, name: &str, edit: impl FnOnce(&str, &str, Option<&str>) -> Result<Edited>) -> Result<u8> {
     let shown = args.values.display().to_string();
     let key = args.list_key.as_deref();
-    let only_look = args.dry_run || args.check;
+    let only_look = flags.dry_run || flags.check;
     let (before, edited) = runtime().block_on(file::edit(&args.values, &shown, |text| {
         let edited = edit(text, &shown, key)?;
         let new = if only_look { text.to_owned() } else { edited.text.clone() };
@@ -62,7 +64,7 @@ fn edited(args: &ValuesFile, name: &str, edit: impl FnOnce(&str, &str, Option<&s
             }
         }
     }
-    Ok(if args.check && edited.effect != Effect::Unchanged { exit_code(Class::Pending) } else { 0 })
+    Ok(if flags.check && edited.effect != Effect::Unchanged { exit_code(Class::Pending) } else { 0 })
 }
 
 fn listed(args: &ValuesFile) -> Result<u8> {

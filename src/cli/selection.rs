@@ -9,8 +9,8 @@ pub const ORDER: [&str; 8] = ["doctor", "connect", "mesh", "deploy", "routes", "
 pub fn chosen(only: &[String], from: Option<&str>, until: Option<&str>) -> Result<Vec<&'static str>, String> {
     let position = |name: &str| {
         ORDER.iter().position(|stage| *stage == name).ok_or_else(|| {
-            let hint = text::nearest(name, ORDER).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-            format!("there is no stage `{name}`{hint} The stages are {}", ORDER.join(", "))
+            let hint = text::nearest(name, ORDER).map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
+            format!("there is no stage `{name}`; {hint}the stages are {}", ORDER.join(", "))
         })
     };
     if !only.is_empty() {

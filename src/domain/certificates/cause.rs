@@ -1,4 +1,4 @@
-//! The causes of a refused certificate, as the runbook's reference tells them apart, and what cures each.
+//! The causes of a refused certificate, and what cures each.
 
 use serde::{Deserialize, Serialize};
 
