@@ -77,7 +77,7 @@ codes! {
         "upgrade it on the agent";
     ToolFailed, "tool_failed", "tool", Environment, false,
         "a tool that was called ended with an error", "its exit status and its last lines",
-        "read the tool's own message below; run the printed command by hand to see it again";
+        "read the tool's own message; run the printed command by hand to see it again";
     VersionUnsupported, "version_unsupported", "prerequisite", Prerequisite, false,
         "two versions do not go together", "the versions of the cluster and of Istio, against Istio's own minimum",
         "use the version that is named, or upgrade the cluster";
@@ -104,7 +104,7 @@ codes! {
         "add the named action to the job's IAM policy";
     AwsFailed, "aws_failed", "aws", Environment, false,
         "a call to AWS did not succeed", "AWS's own error code",
-        "read AWS's words below; try again if it was throttling or a 5xx";
+        "read AWS's words; try again if it was throttling or a 5xx";
     AwsUnreachable, "aws_unreachable", "aws", Environment, false,
         "AWS cannot be reached from here", "no answer of AWS's endpoint",
         "check HTTPS_PROXY, NO_PROXY and the VPC endpoints of the agent's subnet";
@@ -125,7 +125,7 @@ codes! {
         "a private endpoint answers only inside its VPC: check where the agent runs, publicAccessCidrs and HTTPS_PROXY";
     ApiFailed, "api_failed", "k8s", Environment, false,
         "the API server did not carry out a call", "its own status",
-        "read the API server's words below";
+        "read the API server's words";
     ApiTls, "api_tls", "k8s", Environment, false,
         "the API server's certificate cannot be verified", "the TLS handshake",
         "check the agent's clock, certificate-authority-data of the kubeconfig, and proxies that open TLS";
@@ -149,13 +149,13 @@ codes! {
         "correct the manifest";
     CrashLoop, "crash_loop", "rollout", Broken, false,
         "a container of the new pods starts and dies again and again", "3 terminations with an error since the apply",
-        "read the previous container's log below and fix the program or its configuration";
+        "read the previous container's log and fix the program or its configuration";
     InitCrashLoop, "init_crash_loop", "rollout", Broken, false,
         "an init container of the new pods fails again and again", "3 terminations with an error since the apply",
-        "read the previous container's log below";
+        "read the previous container's log";
     SidecarFailing, "sidecar_failing", "rollout", Broken, false,
         "the istio-proxy of the new pods does not stay up", "6 terminations, or 60 s without getting ready",
-        "read istio-proxy's log below; check istiod";
+        "read istio-proxy's log; check istiod";
     ImageNotFound, "image_not_found", "rollout", Broken, false,
         "the image does not exist in its registry", "the kubelet's pull error",
         "check the tag that the pipeline passes, and that the image was pushed";
@@ -179,10 +179,10 @@ codes! {
         "lower the requests, add nodes, or correct node selectors and tolerations";
     VolumeFailing, "volume_failing", "rollout", Broken, false,
         "a volume of the new pods cannot be bound or mounted", "FailedMount or an unbound claim, for 30 s",
-        "read the claim's and the pod's events below";
+        "read the claim's and the pod's events";
     PodsRefused, "pods_refused", "rollout", Broken, false,
         "the API server refuses to create the pods", "FailedCreate, for 5 s",
-        "read the API server's words below";
+        "read the API server's words";
     QuotaExceeded, "quota_exceeded", "rollout", Broken, false,
         "the namespace's quota leaves no room for the new pods", "FailedCreate with exceeded quota, for 5 s",
         "raise the quota or lower the requests";
@@ -194,7 +194,7 @@ codes! {
         "restart istiod so that it patches its webhook's caBundle; restarting the service does not help";
     RolloutDeadline, "rollout_deadline", "rollout", Broken, false,
         "the controller gave up: the rollout made no progress", "ProgressDeadlineExceeded",
-        "look at the newest pods' events and logs below";
+        "look at the newest pods' events and logs";
     RolloutPaused, "rollout_paused", "rollout", Broken, false,
         "the Deployment is paused, so nothing rolls out", "spec.paused",
         "resume it with `kubectl rollout resume`";
@@ -203,7 +203,7 @@ codes! {
         "read the last reason; raise `timeout` if the service starts slowly";
     JobFailed, "job_failed", "rollout", Broken, false,
         "a Job failed", "its Failed condition",
-        "read the last pod's log below";
+        "read the last pod's log";
     WrongImage, "wrong_image", "rollout", Broken, false,
         "what runs is not what was deployed", "the image of the running containers",
         "check the chart's image value and any admission that rewrites images";
@@ -221,7 +221,7 @@ codes! {
         "remove the object, or take it over with `--take-ownership`";
     ReleaseFailed, "release_failed", "helm", Broken, false,
         "helm could not install or upgrade the release", "helm's exit status and words",
-        "read helm's message below";
+        "read helm's message";
     TeamChange, "team_change", "helm", Prerequisite, false,
         "the release was installed with another team's values", "its stored values",
         "use the right team's values file, or allow it with `--allow-team-change`";
@@ -239,16 +239,16 @@ codes! {
         "install the AWS Load Balancer Controller, or correct the Ingress's class";
     AlbRefused, "alb_refused", "ingress", Broken, false,
         "the load balancer controller cannot build the load balancer", "its Warning event on the Ingress",
-        "read the controller's words below and correct the Ingress's annotations or the account";
+        "read the controller's words and correct the Ingress's annotations or the account";
     AlbFailed, "alb_failed", "ingress", Broken, false,
         "AWS reports the load balancer as failed", "its state",
-        "read AWS's reason below; a failed load balancer is deleted and made again";
+        "read AWS's reason; a failed load balancer is deleted and made again";
     NoTargetGroup, "no_target_group", "ingress", Broken, false,
         "the load balancer was built without the gateway's target group", "no TargetGroupBinding for the gateway's Service",
         "check that the gateway's Service exists and that the Ingress names it; then touch the Ingress";
     TargetsUnhealthy, "targets_unhealthy", "ingress", Broken, false,
         "no target of the load balancer is healthy", "target health, with AWS's reason",
-        "read AWS's reason below";
+        "read AWS's reason";
     IngressTimeout, "ingress_timeout", "ingress", TimedOut, false,
         "the load balancer did not serve in time", "the last link that was not there yet",
         "read the last reason; raise `ingress.timeout` if AWS is slow";
@@ -314,7 +314,7 @@ codes! {
         "do not restart again: compare the roots with `meshstep troubleshoot certificates`";
     TooManyStale, "too_many_stale", "certificate", Approval, true,
         "more workloads are stale than may be restarted without asking", "`redeploy.max-workloads` or `approve: manual`",
-        "read the list, then run `meshstep redeploy` with approval";
+        "read the list; then set `redeploy: {approve: auto, max-workloads: N}` and run `meshstep redeploy`";
     TlsExpired, "expired", "tls", Broken, false,
         "the certificate has expired or is not valid yet", "the handshake",
         "renew the certificate; check the clock";
