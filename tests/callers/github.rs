@@ -59,7 +59,7 @@ impl Repository {
         std::fs::write(&kept, credentials.concat()).expect("written");
 
         let mut act = self.workspace.program(&wheel("act"), &["workflow_dispatch", "--json", "--no-cache-server"]);
-        act.args(["--platform", "ubuntu-latest=-self-hosted", "--var", "AWS_ROLE_ARN=arn:aws:iam::123456789012:role/deploy"]);
+        act.args(["--platform", "self-hosted=-self-hosted", "--var", "AWS_ROLE_ARN=arn:aws:iam::123456789012:role/deploy"]);
         act.arg("--action-cache-path").arg(artifacts.path().join("act"));
         act.args(["--input", "team=bi", "--input", &format!("tag={tag}")]);
         act.args(env.iter().map(|(name, value)| format!("--env={name}={value}")));
