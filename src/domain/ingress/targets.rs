@@ -10,10 +10,9 @@ use crate::base::fault::Fault;
 use crate::base::text;
 use crate::domain::ingress::Link;
 
-/// How long nothing may be healthy or starting.
+/// How long nothing may be healthy or starting. After a correction a target is healthy only when several checks in a row went well, by default
+/// two, 15 s apart.
 const HOPELESS: Duration = Duration::from_secs(60);
-/// The same, when the health check asks the wrong port: no waiting changes that.
-const WRONG_PORT: Duration = Duration::from_secs(15);
 
 /// A target as AWS sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,15 +86,8 @@ pub fn healthy(targets: &[Target], zones: &[String], min: usize, hopeless_for: D
     if healthy >= min.max(1) {
         return Link::Holds(healthy, warnings(targets, zones));
     }
-    if stuck(targets, min) {
-        let wrong_port = !targets.is_empty()
-            && targets
-                .iter()
-                .all(|t| t.reason.as_deref() == Some("Target.ResponseCodeMismatch") && t.description.as_deref().unwrap_or_default().contains("404"));
-        let limit = if wrong_port { WRONG_PORT } else { HOPELESS };
-        if hopeless_for >= limit {
-            return Link::broken(fault(targets, healthy, min, &summary));
-        }
+    if stuck(targets, min) && hopeless_for >= HOPELESS {
+        return Link::broken(fault(targets, healthy, min, &summary));
     }
     Link::NotYet(format!("{healthy} of {} healthy, {min} needed: {summary}", text::count(targets.len(), "target")))
 }
@@ -214,9 +206,10 @@ mod tests {
             (vec![timeout(), starting()], 1, 999, "not yet"),
             (vec![timeout()], 1, 59, "not yet"),
             (vec![timeout()], 1, 60, "targets_unhealthy"),
-            (vec![wrong_port()], 1, 14, "not yet"),
-            (vec![wrong_port()], 1, 15, "targets_unhealthy"),
-            (vec![not_ready()], 1, 15, "not yet"),
+            (vec![wrong_port()], 1, 59, "not yet"),
+            (vec![wrong_port()], 1, 60, "targets_unhealthy"),
+            (vec![not_ready()], 1, 59, "not yet"),
+            (vec![not_ready()], 1, 60, "targets_unhealthy"),
             (vec![unused()], 1, 60, "targets_unhealthy"),
             (vec![target("unavailable", Some("Target.HealthCheckDisabled"), "")], 1, 0, "holds 1 warned 0"),
             (vec![target("draining", Some("Target.DeregistrationInProgress"), "")], 1, 60, "targets_unhealthy"),
