@@ -21,6 +21,29 @@ pub fn net_patience(code: Code) -> Duration {
     }
 }
 
+/// In which way it goes wrong, and since when. A patience counts from there, and not from the first question: what went wrong before in another
+/// way says nothing about this one.
+#[derive(Clone, Debug)]
+pub struct Cause<K>(Option<(K, Duration)>);
+
+impl<K> Default for Cause<K> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<K: PartialEq> Cause<K> {
+    /// For how long it goes wrong in this way. `begun` and `now`: when the newest attempt began and ended, on the clock of who asks.
+    pub fn lasts(&mut self, way: K, begun: Duration, now: Duration) -> Duration {
+        let since = match &self.0 {
+            Some((known, since)) if *known == way => *since,
+            _ => begun,
+        };
+        self.0 = Some((way, since));
+        now.saturating_sub(since)
+    }
+}
+
 /// A number from 0 to 1 that differs between runs and calls, for jitter.
 pub fn jitter() -> f64 {
     use std::hash::{BuildHasher, Hasher};
@@ -38,5 +61,23 @@ mod tests {
         assert_eq!(ms, [500, 1000, 2000, 4000, 5000, 5000]);
         assert_eq!(pause(1, 1.0).as_millis(), 375);
         assert!((0.0..=1.0).contains(&jitter()));
+    }
+
+    #[test]
+    fn a_cause_lasts_from_the_attempt_that_first_showed_it() {
+        let mut cause = Cause::default();
+        let found: Vec<u64> = [
+            (Code::NoHealthyUpstream, 0, 1),
+            (Code::NoHealthyUpstream, 24, 25),
+            (Code::NoRoute, 26, 27),
+            (Code::NoRoute, 45, 46),
+            (Code::NoHealthyUpstream, 47, 48),
+            // A silent address is silent for as long as it was listened to.
+            (Code::NoAnswer, 50, 60),
+        ]
+        .into_iter()
+        .map(|(code, begun, now)| cause.lasts(code, Duration::from_secs(begun), Duration::from_secs(now)).as_secs())
+        .collect();
+        assert_eq!(found, [1, 25, 1, 20, 1, 10]);
     }
 }

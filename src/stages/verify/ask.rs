@@ -116,8 +116,10 @@ impl<'a> Talk<'a> {
     /// # Errors
     /// The last wrong answer's fault, when the time is up or waiting is pointless.
     pub async fn listen(&self, limit: Duration, stop_at_candidate: bool) -> Result<Heard> {
-        let from = self.asked_for();
-        self.history().same = 0;
+        {
+            let mut history = self.history();
+            (history.same, history.cause) = (0, retry::Cause::default());
+        }
         let long_enough = limit.max(wait::FIRST_LOOK).saturating_sub(BEFORE_THE_END);
         let wake = || {
             let pause = retry::pause(self.history().attempts, retry::jitter());
@@ -125,9 +127,9 @@ impl<'a> Talk<'a> {
         };
         let look = || async {
             let turn = self.queue.stand(self.asker.vantage.turn()).await;
+            let begun = self.asked_for();
             let judged = self.asker.attempt(self.question, Instant::now() + long_enough).await;
             drop(turn);
-            let asked_for = self.asked_for().saturating_sub(from);
             self.record(&judged.asked);
             let mut history = self.history();
             history.attempts += 1;
@@ -148,9 +150,10 @@ impl<'a> Talk<'a> {
             if wrong.candidate && stop_at_candidate && history.same >= CANDIDATE_AFTER {
                 return Ok(Poll::Ready(Heard::Candidate { reply: judged.reply.unwrap_or_default(), fault: wrong.fault }));
             }
+            let lasts = history.cause.lasts((wrong.fault.code, wrong.unasked.is_some()), begun, self.asked_for());
             match wrong.unasked {
-                Some(reason) if asked_for >= wrong.patience => Ok(Poll::Ready(Heard::Unasked { reason })),
-                None if asked_for >= wrong.patience => Err(wrong.fault),
+                Some(reason) if lasts >= wrong.patience => Ok(Poll::Ready(Heard::Unasked { reason })),
+                None if lasts >= wrong.patience => Err(wrong.fault),
                 _ => Ok(Poll::NotYet(wrong.fault.message)),
             }
         };
@@ -488,6 +491,8 @@ struct History {
     same: u32,
     newest: String,
     lines: Vec<String>,
+    /// The newest fault's code, and whether it says nothing about the host.
+    cause: retry::Cause<(Code, bool)>,
     last: Option<Fault>,
     unasked: Option<String>,
     status: Option<(u16, u64)>,
