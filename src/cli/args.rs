@@ -38,7 +38,7 @@ pub enum Command {
     /// Install or upgrade the virtual-services and alb-istio-ingress releases
     Releases(ReleasesArgs),
     /// Wait until the load balancer really serves
-    Ingress(StageArgs),
+    Ingress(IngressArgs),
     /// Ask every host through the load balancer
     Verify(VerifyArgs),
     /// Restart workloads whose certificate is proven stale, once
@@ -382,6 +382,14 @@ pub struct CacertFlag {
     /// Trust these certificates too (PEM)
     #[arg(long, value_name = "FILE", env = "MESHSTEP_CACERT")]
     pub cacert: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct IngressArgs {
+    #[command(flatten)]
+    pub stage: StageArgs,
+    #[command(flatten)]
+    pub cacert: CacertFlag,
 }
 
 #[derive(Debug, Args)]

@@ -86,7 +86,10 @@ fn dispatch(command: Command) -> Result<u8> {
             None => Ok(Job::new(vec!["routes"], routes.stage, Options::default()).check(routes.check).run(environment)),
         },
         Command::Releases(releases) => Ok(self::releases(releases, environment)),
-        Command::Ingress(stage) => Ok(Job::new(vec!["ingress"], stage, Options::default()).run(environment)),
+        Command::Ingress(ingress) => {
+            let options = Options { cacert: ingress.cacert.cacert, ..Options::default() };
+            Ok(Job::new(vec!["ingress"], ingress.stage, options).run(environment))
+        }
         Command::Verify(verify) if verify.direct.address.is_some() => direct::run(verify, environment),
         Command::Verify(verify) => {
             let options =

@@ -1,5 +1,7 @@
 //! Stage `ingress`: from the Ingress's name to the first answer of Envoy, link by link.
 
+mod first;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Mutex;
@@ -31,9 +33,7 @@ use crate::domain::ingress::events::Event;
 use crate::domain::ingress::listeners::{self, Listener};
 use crate::domain::ingress::look::{Look, Told};
 use crate::domain::ingress::targets::{self, Target};
-use crate::domain::ingress::{Link, accepted, answer, balancer, binding};
-use crate::domain::routes::PublicHost;
-use crate::domain::verify::reach::{Tried, unreached_name};
+use crate::domain::ingress::{Link, accepted, balancer, binding};
 use crate::domain::verify::retry;
 use crate::engine::record::{Case, Done};
 use crate::engine::{Ctx, Readiness, Stage};
@@ -110,9 +110,6 @@ impl Stage<Shared> for IngressStage {
         Ok(())
     }
 }
-
-/// How long a load balancer may be silent before it is taken for one that does not answer here.
-const SILENCE: Duration = Duration::from_secs(10);
 
 const LINKS: [&str; 7] = ["ingress accepted", "hostname", "load balancer active", "target group binding", "targets healthy", "dns", "first answer"];
 
@@ -364,58 +361,6 @@ impl Chain<'_> {
             .await?;
         let note = if addresses.len() == 1 { "1 address".to_owned() } else { format!("{} addresses", addresses.len()) };
         Ok(Done::unchanged((), note))
-    }
-
-    /// Asks through the load balancer, over HTTP first, until Envoy answers.
-    async fn first_answer(&self, case: Case, hostname: &str, scheme: Option<&str>, listeners: &[Listener]) -> Result<Done<()>> {
-        let (start, case, pace) = (Instant::now(), &case, &Pace::growing());
-        let filters = &self.ctx.shared.filters;
-        let chosen = |h: &PublicHost| filters.service(&h.service) && filters.namespace(&h.namespace) && filters.host(&h.host);
-        let named = verify::public_hosts(&self.ctx.shared)?.into_iter().find(|h| !h.is_wildcard() && chosen(h)).map(|h| h.host);
-        let checks = self.ctx.shared.pipeline.verify.iter().flat_map(|verify| &verify.checks);
-        let named = named.or_else(|| checks.map(|check| &check.host).find(|host| filters.host(host)).cloned());
-        let (host, nameless) = (named.as_deref().unwrap_or(hostname), named.is_none());
-        let said = self
-            .wait(
-                6,
-                case,
-                || pace.sleep(),
-                || async move {
-                    let (mut reason, mut tried) = (String::new(), Tried::NoRoute);
-                    for &listener in listeners {
-                        match verify::once(&self.ctx.shared, listener, host, "/", hostname).await {
-                            Ok(reply) => {
-                                tried = Tried::Heard;
-                                let waited = whole_ms(start);
-                                let link = answer::first(&reply, waited, nameless);
-                                self.record(case, Look::FirstAnswer { reply: reply.essence(), waited_ms: in_ms(waited), nameless });
-                                match poll(case, link)? {
-                                    Poll::Ready(said) => return Ok(Poll::Ready(Ok(said))),
-                                    Poll::NotYet(why) => reason = why,
-                                }
-                            }
-                            Err(error) => {
-                                reason = error.to_string();
-                                tried = tried.max(Tried::of(Some(&error)));
-                            }
-                        }
-                    }
-                    // Nobody heard anything: that says nothing about a load balancer that does not answer here at all.
-                    if tried < Tried::Heard
-                        && start.elapsed() >= SILENCE
-                        && let Ok(addresses) = self.ctx.shared.http.resolve(hostname).await
-                        && let Some(unreached) = unreached_name(scheme, hostname, &addresses, tried)
-                    {
-                        return Ok(Poll::Ready(Err(unreached)));
-                    }
-                    Ok(Poll::NotYet(reason))
-                },
-            )
-            .await?;
-        Ok(match said {
-            Ok(said) => Done::unchanged((), said),
-            Err(unreached) => Done::Skipped(unreached),
-        })
     }
 
     /// Records a look whose verdict differs from the one before.

@@ -4,13 +4,17 @@ use std::time::Duration;
 
 use crate::base::codes::Code;
 use crate::base::fault::Fault;
+use crate::clients::http::NetError;
 use crate::domain::ingress::Link;
 use crate::domain::verify::answer::{Origin, Reply, origin};
+use crate::domain::verify::retry;
 
 /// How long a wrong first answer may go on: rules spread in seconds, targets take some more.
 const NO_RULE: Duration = Duration::from_secs(30);
 const NO_BACKEND: Duration = Duration::from_secs(15);
 const NO_TARGET: Duration = Duration::from_secs(60);
+/// What is held to be true where nothing more can be asked.
+const UNNAMED: &str = "whether the gateway answers behind it is not known: name a host in `verify.checks`, for its certificate covers no other";
 
 /// Judges the answer to a request through the load balancer. `waited` is how long the link has been waited for; `nameless`: no host is
 /// known, so where it redirects to HTTPS nothing more can be asked.
@@ -22,10 +26,7 @@ pub fn first(reply: &Reply, waited: Duration, nameless: bool) -> Link<String> {
     }
     let broken = |code: Code| Fault::new(code, format!("not the gateway answers: {said}")).evidence("the answer", reply.gist());
     match origin {
-        Origin::AlbRedirect { .. } if nameless => {
-            let why = "whether the gateway answers behind it is not known: name a host in `verify.checks`, for its certificate covers no other";
-            Link::Holds(said, vec![why.to_owned()])
-        }
+        Origin::AlbRedirect { .. } if nameless => Link::Holds(said, vec![UNNAMED.to_owned()]),
         Origin::AlbNoBackend if waited >= NO_BACKEND => Link::broken(broken(Code::NoTargetGroup)),
         Origin::AlbNoRule if waited >= NO_RULE => Link::broken(broken(Code::AlbNoRule)),
         Origin::AlbFixed if waited >= NO_RULE => Link::broken(origin.advice().into_iter().fold(broken(Code::HttpUnexpected), Fault::next)),
@@ -38,9 +39,55 @@ pub fn first(reply: &Reply, waited: Duration, nameless: bool) -> Link<String> {
     }
 }
 
+/// Judges a request that got no answer, while no other listener's answer came from the mesh. `lasted`: for how long it has ended in this way.
+/// A certificate that is not accepted stays so; whatever else may still come. `answered`: another listener gave some answer.
+pub fn unanswered(error: &NetError, lasted: Duration, nameless: bool, answered: bool) -> Link<String> {
+    let fault = error.fault();
+    let permanent = matches!(fault.code, Code::TlsName | Code::TlsUntrusted | Code::TlsExpired);
+    if !permanent || lasted < retry::net_patience(fault.code) {
+        return Link::NotYet(fault.message);
+    }
+    match (nameless && fault.code == Code::TlsName, answered) {
+        (false, _) => Link::broken(fault),
+        // No certificate is for the load balancer's own name: what else there is tells more.
+        (true, true) => Link::NotYet(fault.message),
+        (true, false) => Link::Holds(fault.message, vec![UNNAMED.to_owned()]),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clients::http::{DnsError, Phase, TlsClass};
+
+    #[test]
+    fn a_certificate_that_is_not_accepted_ends_the_wait() {
+        let tls = |class| NetError::Tls { class, message: "no".into(), chain: Vec::new() };
+        let refused = NetError::Refused { address: "192.0.2.1:443".into() };
+        let silent = NetError::Timeout { phase: Phase::Connect, after: Duration::from_secs(10) };
+        for (error, lasted, nameless, answered, expected) in [
+            (tls(TlsClass::WrongName), 4, false, false, "not yet"),
+            (tls(TlsClass::WrongName), 5, false, false, "hostname"),
+            (tls(TlsClass::WrongName), 5, false, true, "hostname"),
+            (tls(TlsClass::UnknownIssuer), 5, false, true, "untrusted"),
+            (tls(TlsClass::Expired), 5, false, true, "expired"),
+            (tls(TlsClass::WrongName), 4, true, false, "not yet"),
+            (tls(TlsClass::WrongName), 5, true, false, "holds"),
+            (tls(TlsClass::WrongName), 5, true, true, "not yet"),
+            (tls(TlsClass::UnknownIssuer), 5, true, false, "untrusted"),
+            (tls(TlsClass::Other), 900, false, false, "not yet"),
+            (refused, 900, false, false, "not yet"),
+            (silent, 900, false, false, "not yet"),
+            (NetError::Dns(DnsError::Timeout("lb".into())), 900, false, false, "not yet"),
+        ] {
+            let found = match unanswered(&error, Duration::from_secs(lasted), nameless, answered) {
+                Link::Holds(..) => "holds".to_owned(),
+                Link::NotYet(_) => "not yet".to_owned(),
+                Link::Broken(fault) => fault.code.to_string(),
+            };
+            assert_eq!(found, expected, "{error} {lasted} {nameless} {answered}");
+        }
+    }
 
     #[test]
     fn only_envoy_ends_the_wait_well() {

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::base::codes::Code;
+use crate::clients::http::NetError;
 use crate::domain::ingress::balancer;
 use crate::domain::ingress::binding::{self, Around, Binding};
 use crate::domain::ingress::targets::{self, Target};
@@ -50,6 +51,16 @@ pub enum Look {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         nameless: bool,
     },
+    /// In its place: what a request ended in, and for how long it has.
+    NoAnswer {
+        error: NetError,
+        lasted_ms: u64,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        nameless: bool,
+        /// Another listener gave some answer.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        answered: bool,
+    },
 }
 
 /// A link's verdict, as it is recorded.
@@ -89,6 +100,7 @@ impl Look {
             Look::Bound { .. } => "target group binding",
             Look::Healthy { .. } => "targets healthy",
             Look::FirstAnswer { .. } => "first answer",
+            Look::NoAnswer { .. } => "no first answer",
         }
     }
 
@@ -101,6 +113,9 @@ impl Look {
             Look::Bound { bindings, around, waited_ms } => told(binding::bound(bindings, around, ms(*waited_ms)), |arns| arns.join(" ")),
             Look::Healthy { targets, zones, min, stuck_ms } => told(targets::healthy(targets, zones, *min, ms(*stuck_ms)), |n| n.to_string()),
             Look::FirstAnswer { reply, waited_ms, nameless } => told(answer::first(reply, ms(*waited_ms), *nameless), |said| said),
+            Look::NoAnswer { error, lasted_ms, nameless, answered } => {
+                told(answer::unanswered(error, ms(*lasted_ms), *nameless, *answered), |said| said)
+            }
         }
     }
 }
