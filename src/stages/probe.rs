@@ -44,6 +44,18 @@ pub(super) struct Asking<'a> {
 /// Runs the requests from a pod; its log, the lanes' one after another. The pod is removed before this returns, also when the run is
 /// cancelled.
 pub(super) async fn run(ctx: &Ctx<Shared>, cluster: &Cluster, params: &Troubleshoot, asking: &Asking<'_>, case: &Case) -> Result<String> {
+    run_and_tell(ctx, cluster, params, asking, case, &|| ()).await
+}
+
+/// The same; `begins` hears it when the pod runs.
+pub(super) async fn run_and_tell(
+    ctx: &Ctx<Shared>,
+    cluster: &Cluster,
+    params: &Troubleshoot,
+    asking: &Asking<'_>,
+    case: &Case,
+    begins: &(dyn Fn() + Sync),
+) -> Result<String> {
     let Asking { pod: name, namespace, lanes, cacert } = *asking;
     let object = ObjectName::new("Pod", namespace, name);
     let manifest = Plan { name, namespace, image: &params.image, run_id: &ctx.shared.run_id, lanes, cacert }.manifest();
@@ -54,7 +66,7 @@ pub(super) async fn run(ctx: &Ctx<Shared>, cluster: &Cluster, params: &Troublesh
     let log = match created {
         Err(fault) => Err(refused(fault, namespace)),
         Ok(_) => tokio::select! {
-            log = ended(cluster, params, asking, case) => log,
+            log = ended(cluster, params, asking, case, begins) => log,
             () = cancelled.cancelled() => Err(Fault::new(Code::Cancelled, "the run was cancelled; the probe pod was removed")),
         },
     };
@@ -71,7 +83,7 @@ fn refused(fault: Fault, namespace: &str) -> Fault {
 }
 
 /// Waits for the end of the pod, and reads its log.
-async fn ended(cluster: &Cluster, params: &Troubleshoot, asking: &Asking<'_>, case: &Case) -> Result<String> {
+async fn ended(cluster: &Cluster, params: &Troubleshoot, asking: &Asking<'_>, case: &Case, begins: &(dyn Fn() + Sync)) -> Result<String> {
     let Asking { pod: name, namespace, lanes, .. } = *asking;
     let nudge = cluster.watch::<Pod>(namespace, &format!("{LABEL}=true"));
     let look = || async {
@@ -83,7 +95,11 @@ async fn ended(cluster: &Cluster, params: &Troubleshoot, asking: &Asking<'_>, ca
             let fault = Fault::new(Code::ProbeFailed, format!("the probe pod cannot run in {namespace}: {why}"));
             return Err(fault.next("name an image with curl that the nodes can pull: `troubleshoot: {image: …}`"));
         }
-        Ok(match value.pointer("/status/phase").and_then(Value::as_str) {
+        let phase = value.pointer("/status/phase").and_then(Value::as_str);
+        if matches!(phase, Some("Running" | "Succeeded" | "Failed")) {
+            begins();
+        }
+        Ok(match phase {
             Some("Succeeded" | "Failed") => Poll::Ready(()),
             _ => Poll::NotYet(format!("the probe pod {name} in {namespace} is {}", state(&value))),
         })

@@ -128,7 +128,7 @@ impl<'a> Talk<'a> {
         let look = || async {
             let turn = self.queue.stand(self.asker.vantage.turn()).await;
             let begun = self.asked_for();
-            let judged = self.asker.attempt(self.question, Instant::now() + long_enough).await;
+            let judged = self.asker.attempt(self.question, Instant::now() + long_enough, &self.queue).await;
             drop(turn);
             self.record(&judged.asked);
             let mut history = self.history();
@@ -282,7 +282,8 @@ impl Asker {
         let question = Question { scheme, host: name.to_owned(), path: "/".to_owned(), port: None, listener, expect: Expect::default() };
         let until = Instant::now() + REQUEST;
         let Ok(targets) = self.vantage.targets(&question, &self.through, until).await else { return false };
-        let answers = join_all(targets.iter().map(|target| self.vantage.once(&question, &self.through, *target, until))).await;
+        let queue = Queue::default();
+        let answers = join_all(targets.iter().map(|target| self.vantage.once(&question, &self.through, *target, until, &queue))).await;
         answers.iter().any(|answer| match answer {
             Ok(_) => true,
             Err(Unheard::Net(error)) => {
@@ -293,14 +294,14 @@ impl Asker {
     }
 
     /// One attempt at every address, which ends by `until`; one that is wrong makes it wrong.
-    async fn attempt(&self, question: &Question, until: Instant) -> Judged {
+    async fn attempt(&self, question: &Question, until: Instant, queue: &Queue) -> Judged {
         let targets = match self.vantage.targets(question, &self.through, until).await {
             Ok(targets) => targets,
             Err(error) => return Judged { asked: vec![asked(question, Target::Balancer, Answer::Error(error.clone()))], ..failed(&error) },
         };
         let many = targets.len() > 1;
         let (answers, tried): (Vec<Judged>, Vec<Tried>) =
-            join_all(targets.iter().map(|target| self.follow(question, *target, until))).await.into_iter().unzip();
+            join_all(targets.iter().map(|target| self.follow(question, *target, until, queue))).await.into_iter().unzip();
         let reason = self.unreached(question, &targets, &tried).await;
         let silence = if tried.contains(&Tried::Silent) { SILENCE } else { Duration::ZERO };
         let (mut right, mut wrong): (Option<Judged>, Option<Judged>) = (None, None);
@@ -343,13 +344,13 @@ impl Asker {
     }
 
     /// Asks at one address, and again where the load balancer or the gateway sends to. And how the address itself took it.
-    async fn follow(&self, question: &Question, target: Target, until: Instant) -> (Judged, Tried) {
+    async fn follow(&self, question: &Question, target: Target, until: Instant, queue: &Queue) -> (Judged, Tried) {
         let (mut question, mut target) = (question.clone(), target);
         let mut seen = Vec::new();
         let mut heard: Vec<Asked> = Vec::new();
         let mut tried = None;
         for _ in 0..HOPS {
-            let answer = match self.vantage.once(&question, &self.through, target, until).await {
+            let answer = match self.vantage.once(&question, &self.through, target, until, queue).await {
                 Ok(answer) => answer,
                 Err(Unheard::Net(error)) => {
                     let tried = tried.unwrap_or_else(|| Tried::of(Some(&error)));

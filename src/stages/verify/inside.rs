@@ -1,5 +1,6 @@
 //! `from: cluster`: what is to be asked is gathered, and one short-lived pod at a time asks all of it.
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -7,7 +8,9 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::base::codes::Code;
 use crate::base::fault::{Fault, Result};
+use crate::base::mutex::lock;
 use crate::base::text;
+use crate::base::wait::Queue;
 use crate::clients::http::NetError;
 use crate::clients::kube::Cluster;
 use crate::domain::probe::curl::transfer;
@@ -48,6 +51,8 @@ pub struct Inside {
 
 struct Errand {
     request: Request,
+    /// The pod that asks it runs.
+    begun: oneshot::Sender<()>,
     told: oneshot::Sender<Option<Transfer>>,
 }
 
@@ -69,12 +74,17 @@ pub fn home(pipeline: &Pipeline) -> &str {
 }
 
 impl Inside {
+    /// Until a pod runs that asks it, it stands in the queue: that an image is pulled, or that a former pod is at work, says nothing of a host.
+    ///
     /// # Errors
     /// When no pod asks, or its log says nothing of it.
-    pub async fn ask(&self, request: Request) -> std::result::Result<Transfer, Unheard> {
+    pub async fn ask(&self, request: Request, queue: &Queue) -> std::result::Result<Transfer, Unheard> {
+        let (begun, begins) = oneshot::channel();
         let (told, answer) = oneshot::channel();
         let unasked = || Unheard::Unasked(format!("needs '{}' (failed)", self.needs));
-        self.errands.send(Errand { request, told }).map_err(|_| unasked())?;
+        self.errands.send(Errand { request, begun, told }).map_err(|_| unasked())?;
+        // Where no pod comes to run, the answer says so.
+        _ = queue.stand(begins).await;
         let lost = || Unheard::Lost(Box::new(Fault::new(Code::ProbeFailed, "the probe pod's log says nothing of it")));
         answer.await.map_err(|_| unasked())?.ok_or_else(lost)
     }
@@ -94,11 +104,14 @@ impl Pods {
             case.output(&format!("{namespace}/{pod}: {}", text::count(requests.len(), "request")));
             case.progress(format!("{} from inside the cluster", text::count(requests.len(), "request")));
             let asking = Asking { pod: &pod, namespace, lanes: &lanes(requests, LANES), cacert: self.cacert.as_deref() };
-            let log = probe::run(ctx, cluster, &params, &asking, case).await?;
-            (pods, asked) = (pods + 1, asked + errands.len());
-            for (n, errand) in errands.into_iter().enumerate() {
-                // Who does not wait any more needs no answer.
-                _ = errand.told.send(transfer(&log, &named(n)));
+            let (begun, told): (Vec<_>, Vec<_>) = errands.into_iter().map(|errand| (errand.begun, errand.told)).unzip();
+            let begun = Mutex::new(begun);
+            // Who does not wait any more needs to hear nothing.
+            let begins = || lock(&begun).drain(..).for_each(|begun| _ = begun.send(()));
+            let log = probe::run_and_tell(ctx, cluster, &params, &asking, case, &begins).await?;
+            (pods, asked) = (pods + 1, asked + told.len());
+            for (n, told) in told.into_iter().enumerate() {
+                _ = told.send(transfer(&log, &named(n)));
             }
         }
         let note = format!("{} of {} in {namespace}; of a name's addresses curl takes one", text::count(asked, "answer"), text::count(pods, "pod"));
@@ -127,7 +140,7 @@ mod tests {
         let (inside, mut pods) = open(None, PODS);
         let asking = |url: &str| {
             let (inside, request) = (inside.clone(), Request { url: url.to_owned(), ..Request::default() });
-            tokio::spawn(async move { inside.ask(request).await })
+            tokio::spawn(async move { inside.ask(request, &Queue::default()).await })
         };
         let (a, b) = (asking("a"), asking("b"));
         let first = pods.errands.recv().await.expect("a request");
@@ -142,6 +155,23 @@ mod tests {
         drop(pods);
         let Err(Unheard::Unasked(why)) = asking("c").await.expect("ends") else { panic!("nobody asks") };
         assert_eq!(why, "needs 'probe pods' (failed)");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_pod_takes_to_run_is_no_time_of_the_host() {
+        let (inside, mut pods) = open(None, PODS);
+        let queue = Queue::default();
+        let pod = async {
+            let errand = pods.errands.recv().await.expect("a request");
+            tokio::time::sleep(Duration::from_secs(70)).await;
+            errand.begun.send(()).expect("somebody waits");
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            errand.told.send(Some(Transfer::default())).expect("somebody waits");
+        };
+        let start = Instant::now();
+        let (answer, ()) = tokio::join!(inside.ask(Request::default(), &queue), pod);
+        assert!(answer.is_ok());
+        assert_eq!((start.elapsed().as_secs(), queue.stood().as_secs()), (73, 70));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::ask::{AT_ONCE, Question, Through};
 use super::inside::{Inside, Unheard};
+use crate::base::wait::Queue;
 use crate::clients::http::{Answer, DnsError, Http, NetError, Request};
 use crate::domain::probe;
 use crate::domain::verify::inside;
@@ -72,11 +73,18 @@ impl Vantage {
         Ok(addresses.into_iter().map(|ip| Target::At(SocketAddr::new(ip, port))).collect())
     }
 
-    /// One request.
+    /// One request; `queue` is where it stands until a pod asks it.
     ///
     /// # Errors
     /// When there is no answer, or this agent has none before `until`.
-    pub async fn once(&self, question: &Question, through: &Through, target: Target, until: Instant) -> Result<judged::Answer, Unheard> {
+    pub async fn once(
+        &self,
+        question: &Question,
+        through: &Through,
+        target: Target,
+        until: Instant,
+        queue: &Queue,
+    ) -> Result<judged::Answer, Unheard> {
         let balancer = match through {
             Through::Balancer { name, .. } if target != Target::Own => Some(name.clone()),
             _ => None,
@@ -95,7 +103,7 @@ impl Vantage {
             }
             Vantage::Cluster(inside) => {
                 let name = balancer.clone().unwrap_or_else(|| question.host.clone());
-                let transfer = inside.ask(request(question, balancer, inside.trusts)).await?;
+                let transfer = inside.ask(request(question, balancer, inside.trusts), queue).await?;
                 let reply = inside::answer(transfer, &name, REQUEST).map_err(Unheard::Net)?;
                 Ok(judged::Answer::Reply { reply, session: None })
             }
