@@ -3,6 +3,7 @@
 pub mod ask;
 pub mod check;
 pub mod direct;
+mod hop;
 pub mod inside;
 mod items;
 mod strict;
@@ -147,6 +148,7 @@ async fn from_cluster(ctx: &Ctx<Shared>, params: &Verify, way: Way) -> Result<()
 }
 
 async fn ask_with(ctx: &Ctx<Shared>, params: &Verify, asker: Asker, way: Way) -> Result<()> {
+    let asker = asker.with_hosts(items::hosts(&ctx.shared, params)?);
     let listeners = way.listeners(&asker).await;
     let items = ctx.shared.options.shard.unwrap_or_default().of(items::all(ctx, params, &listeners).await?);
     if items.is_empty() {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use url::Url;
+
 use crate::base::codes::Code;
 use crate::base::fault::Fault;
 use crate::clients::http::NetError;
@@ -17,8 +19,8 @@ const NO_TARGET: Duration = Duration::from_secs(60);
 const UNNAMED: &str = "whether the gateway answers behind it is not known: name a host in `verify.checks`, for its certificate covers no other";
 
 /// Judges the answer to a request through the load balancer. `waited` is how long the link has been waited for; `nameless`: no host is
-/// known, so where it redirects to HTTPS nothing more can be asked.
-pub fn first(reply: &Reply, waited: Duration, nameless: bool) -> Link<String> {
+/// known, so where it redirects to HTTPS nothing more can be asked; `host`: who was asked, if that is known.
+pub fn first(reply: &Reply, waited: Duration, nameless: bool, host: Option<&str>) -> Link<String> {
     let origin = origin(reply);
     let said = format!("{} {}", reply.status, origin.words());
     if origin.is_mesh() {
@@ -26,6 +28,10 @@ pub fn first(reply: &Reply, waited: Duration, nameless: bool) -> Link<String> {
     }
     let broken = |code: Code| Fault::new(code, format!("not the gateway answers: {said}")).evidence("the answer", reply.gist());
     match origin {
+        Origin::AlbRedirect { ref location } if let Some(other) = elsewhere(location, host) => {
+            let why = format!("sends to {other}, which is not judged here: whether the gateway answers is not known");
+            Link::Holds(said, vec![why])
+        }
         Origin::AlbRedirect { .. } if nameless => Link::Holds(said, vec![UNNAMED.to_owned()]),
         Origin::AlbNoBackend if waited >= NO_BACKEND => Link::broken(broken(Code::NoTargetGroup)),
         Origin::AlbNoRule if waited >= NO_RULE => Link::broken(broken(Code::AlbNoRule)),
@@ -37,6 +43,12 @@ pub fn first(reply: &Reply, waited: Duration, nameless: bool) -> Link<String> {
         ),
         _ => Link::NotYet(format!("got {said}")),
     }
+}
+
+/// The host of a redirect that leads to another: a login, or an address of before.
+fn elsewhere(location: &str, host: Option<&str>) -> Option<String> {
+    let to = Url::parse(location).ok()?.host_str()?.to_owned();
+    (!to.eq_ignore_ascii_case(host?)).then_some(to)
 }
 
 /// Judges a request that got no answer, while no other listener's answer came from the mesh. `lasted`: for how long it has ended in this way.
@@ -106,7 +118,7 @@ mod tests {
             (reply(503, "awselb/2.0", "back at noon"), 30, "http_unexpected"),
             (reply(200, "nginx", "hello"), 900, "not yet"),
         ] {
-            let found = match first(&reply, Duration::from_secs(waited), false) {
+            let found = match first(&reply, Duration::from_secs(waited), false, Some("h")) {
                 Link::Holds(said, _) => format!("holds {said}"),
                 Link::NotYet(_) => "not yet".to_owned(),
                 Link::Broken(fault) => fault.code.to_string(),
@@ -119,7 +131,28 @@ mod tests {
     fn a_redirect_to_https_ends_the_wait_only_where_no_host_is_known() {
         let headers = vec![("server".into(), "awselb/2.0".into()), ("location".into(), "https://lb.example:443/".into())];
         let reply = Reply { status: 301, headers, ..Reply::default() };
-        assert!(matches!(first(&reply, Duration::from_secs(90), false), Link::NotYet(_)));
-        assert!(matches!(first(&reply, Duration::ZERO, true), Link::Holds(_, warnings) if warnings.len() == 1));
+        let host = Some("lb.example");
+        assert!(matches!(first(&reply, Duration::from_secs(90), false, host), Link::NotYet(_)));
+        assert!(matches!(first(&reply, Duration::ZERO, true, host), Link::Holds(_, warnings) if warnings.len() == 1));
+    }
+
+    #[test]
+    fn a_redirect_to_another_host_is_a_rule_that_works() {
+        for (location, host, warned) in [
+            ("https://login.example/authorize?client_id=1", Some("app.example"), Some("sends to login.example, which is not judged here")),
+            ("https://app.example:443/", Some("app.example"), None),
+            ("https://APP.example:443/", Some("App.example"), None),
+            ("/login", Some("app.example"), None),
+            // A log of before does not tell who was asked.
+            ("https://login.example/", None, None),
+        ] {
+            let headers = vec![("server".into(), "awselb/2.0".into()), ("location".into(), location.into())];
+            let found = first(&Reply { status: 302, headers, ..Reply::default() }, Duration::ZERO, false, host);
+            match (found, warned) {
+                (Link::Holds(_, warnings), Some(words)) => assert!(warnings[0].contains(words), "{warnings:?}"),
+                (Link::NotYet(_), None) => {}
+                (other, _) => panic!("{location}: {other:?}"),
+            }
+        }
     }
 }

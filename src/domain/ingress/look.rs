@@ -46,6 +46,9 @@ pub enum Look {
     },
     FirstAnswer {
         reply: Reply,
+        /// Who was asked.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        host: Option<String>,
         waited_ms: u64,
         /// No host is known, so nothing can be asked over TLS.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -112,7 +115,9 @@ impl Look {
             Look::Active { seen, hostname, waited_ms } => told(balancer::active(seen.as_ref(), hostname, ms(*waited_ms)), |()| "active".to_owned()),
             Look::Bound { bindings, around, waited_ms } => told(binding::bound(bindings, around, ms(*waited_ms)), |arns| arns.join(" ")),
             Look::Healthy { targets, zones, min, stuck_ms } => told(targets::healthy(targets, zones, *min, ms(*stuck_ms)), |n| n.to_string()),
-            Look::FirstAnswer { reply, waited_ms, nameless } => told(answer::first(reply, ms(*waited_ms), *nameless), |said| said),
+            Look::FirstAnswer { reply, host, waited_ms, nameless } => {
+                told(answer::first(reply, ms(*waited_ms), *nameless, host.as_deref()), |said| said)
+            }
             Look::NoAnswer { error, lasted_ms, nameless, answered } => {
                 told(answer::unanswered(error, ms(*lasted_ms), *nameless, *answered), |said| said)
             }

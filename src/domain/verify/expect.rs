@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 use crate::base::codes::Code;
 use crate::base::fault::Fault;
 use crate::base::text;
 use crate::domain::verify::answer::{Origin, Reply, origin, own_origin};
-use crate::domain::verify::want::{More, Statuses};
+use crate::domain::verify::want::{self, More, Statuses};
 
 /// What is right. Nothing set: the service itself must answer, with 2xx, 3xx, 401 or 403.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,18 +46,23 @@ pub enum Verdict {
 /// Judges an answer. A redirect that was not asked for is followed when the load balancer or the gateway made it; one of the
 /// service's own is its answer.
 pub fn judge(expect: &Expect, reply: &Reply) -> Verdict {
-    judge_of(expect, reply, origin(reply))
+    judge_at(expect, reply, None)
+}
+
+/// The same of an answer from this address.
+pub fn judge_at(expect: &Expect, reply: &Reply, asked: Option<&Url>) -> Verdict {
+    judge_of(expect, reply, origin(reply), asked)
 }
 
 /// Judges the answer of a Service that was asked by its own name in the cluster.
 pub fn judge_own(expect: &Expect, reply: &Reply) -> Verdict {
-    judge_of(expect, reply, own_origin(reply))
+    judge_of(expect, reply, own_origin(reply), None)
 }
 
-fn judge_of(expect: &Expect, reply: &Reply, origin: Origin) -> Verdict {
-    // A redirect whose target is stated is an answer, whoever gives it.
+fn judge_of(expect: &Expect, reply: &Reply, origin: Origin, asked: Option<&Url>) -> Verdict {
+    // A redirect whose target is stated is an answer, whoever gives it; but the load balancer's way to HTTPS is no target.
     let is_answer = expect.status.as_ref().is_some_and(|status| status.has(reply.status)) || expect.more.redirect_to.is_some();
-    if !is_answer {
+    if !is_answer || is_on_the_way(expect, &origin, asked) {
         match &origin {
             Origin::AlbRedirect { location } => return Verdict::Follow { location: location.clone(), by_gateway: false },
             Origin::GatewayRedirect { location } => return Verdict::Follow { location: location.clone(), by_gateway: true },
@@ -93,6 +99,12 @@ fn judge_of(expect: &Expect, reply: &Reply, origin: Origin) -> Verdict {
     let warning = (expect.status.is_none() && reply.status == 404)
         .then(|| "the service answers 404 here: the route works, the path may not be one of its own; state a `status` or another path".to_owned());
     Verdict::Right { warning }
+}
+
+/// Does the load balancer send to the same place by another scheme or port, where another place is wished for?
+fn is_on_the_way(expect: &Expect, origin: &Origin, asked: Option<&Url>) -> bool {
+    let (Origin::AlbRedirect { location }, Some(wanted), Some(asked)) = (origin, &expect.more.redirect_to, asked) else { return false };
+    want::is_same_but_for_the_port(asked, location) && !want::is_same_address(Some(asked), location, wanted)
 }
 
 pub(super) fn described(fault: Fault, origin: &Origin, reply: &Reply) -> Fault {
@@ -171,6 +183,33 @@ mod tests {
                 Verdict::Wrong { fault, .. } => fault.code.info().name,
             };
             assert_eq!(found, verdict, "{expect:?} {reply:?}");
+        }
+    }
+
+    #[test]
+    fn the_load_balancers_way_to_https_is_not_the_redirect_that_is_wished_for() {
+        let leads = |to: &str, status: Option<u16>| Expect {
+            status: status.map(Statuses::one),
+            more: More { redirect_to: Some(to.to_owned()), ..More::default() },
+            ..Expect::default()
+        };
+        let by = |server: &str, location: &str| Reply {
+            status: 301,
+            headers: vec![("server".to_owned(), server.to_owned()), ("location".to_owned(), location.to_owned())],
+            ..Reply::default()
+        };
+        let asked = Url::parse("http://h/a?b=1").expect("a URL");
+        let upgrade = "https://h:443/a?b=1";
+        for (expect, reply, follows) in [
+            (leads("https://new/", None), by("awselb/2.0", upgrade), true),
+            (leads("https://new/", Some(301)), by("awselb/2.0", upgrade), true),
+            (leads("https://h/a?b=1", None), by("awselb/2.0", upgrade), false),
+            (leads("https://new/", None), by("awselb/2.0", "https://h:443/login"), false),
+            (leads("https://new/", None), by("awselb/2.0", "https://other/a?b=1"), false),
+            (leads("https://new/", None), by("istio-envoy", upgrade), false),
+        ] {
+            let found = judge_at(&expect, &reply, Some(&asked));
+            assert_eq!(matches!(found, Verdict::Follow { .. }), follows, "{expect:?} {reply:?}");
         }
     }
 

@@ -2,12 +2,13 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 use crate::base::codes::Code;
 use crate::base::fault::Fault;
 use crate::clients::http::{NetError, Scheme};
 use crate::domain::verify::answer::{Origin, Reply, origin};
-use crate::domain::verify::expect::{Expect, Verdict, described, judge, judge_own};
+use crate::domain::verify::expect::{Expect, Verdict, described, judge_at, judge_own};
 use crate::domain::verify::want::Session;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,7 +78,16 @@ pub fn title(scheme: Scheme, host: &str, port: Option<u16>, path: &str) -> Strin
     format!("GET {scheme}{host}{port}{path}")
 }
 
+/// The address of a question. `None`: it is no URL that a client understands.
+pub fn url(scheme: Scheme, host: &str, port: u16, path: &str) -> Option<Url> {
+    Url::parse(&format!("{}://{host}:{port}{path}", scheme.as_str())).ok()
+}
+
 impl Asked {
+    fn url(&self) -> Option<Url> {
+        url(self.scheme, &self.host, self.port.or(self.listener).unwrap_or(self.scheme.default_port()), &self.path)
+    }
+
     /// `GET app1.public.domain/`
     pub fn title(&self) -> String {
         let at = self.address.as_ref().map(|address| format!(" at {address}")).unwrap_or_default();
@@ -90,9 +100,10 @@ impl Asked {
             Answer::Reply { reply, session } => (reply, session.as_ref()),
             Answer::Error(error) => return Verdict::Wrong { origin: Origin::Other, fault: Box::new(error.fault()) },
         };
-        let verdict = if self.port.is_some() { judge_own(&self.expect, reply) } else { judge(&self.expect, reply) };
+        let url = self.url();
+        let verdict = if self.port.is_some() { judge_own(&self.expect, reply) } else { judge_at(&self.expect, reply, url.as_ref()) };
         let Verdict::Right { .. } = verdict else { return verdict };
-        match self.expect.more.unmet(reply, session, self.at) {
+        match self.expect.more.unmet(reply, session, self.at, url.as_ref()) {
             None => verdict,
             Some(words) => {
                 let origin = origin(reply);

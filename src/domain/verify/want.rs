@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use url::Url;
 
 use crate::domain::verify::answer::Reply;
 
@@ -90,13 +91,25 @@ pub struct Session {
     pub not_after: Option<Timestamp>,
 }
 
+/// Do two addresses mean the same? What is relative is so to what was asked, and a scheme's own port is as good as none.
+pub fn is_same_address(asked: Option<&Url>, one: &str, other: &str) -> bool {
+    let whole = |text: &str| asked.map_or_else(|| Url::parse(text), |asked| asked.join(text)).ok();
+    one == other || whole(one).is_some_and(|one| whole(other) == Some(one))
+}
+
+/// Does a redirect lead to what was asked, only by another scheme or at another port?
+pub fn is_same_but_for_the_port(asked: &Url, location: &str) -> bool {
+    let place = |url: &Url| (url.host_str().map(str::to_owned), url.path().to_owned(), url.query().map(str::to_owned));
+    asked.join(location).is_ok_and(|url| url != *asked && place(&url) == place(asked))
+}
+
 impl More {
     pub fn reads_body(&self) -> bool {
         self.body_matches.is_some() || !self.body_json.is_empty()
     }
 
-    /// The first thing that does not hold, in words.
-    pub fn unmet(&self, reply: &Reply, session: Option<&Session>, now: Timestamp) -> Option<String> {
+    /// The first thing that does not hold, in words. `asked`: the address that answered.
+    pub fn unmet(&self, reply: &Reply, session: Option<&Session>, now: Timestamp, asked: Option<&Url>) -> Option<String> {
         for (name, wanted) in &self.headers {
             match reply.header(&name.to_ascii_lowercase()) {
                 None => return Some(format!("the header `{name}` is missing")),
@@ -108,7 +121,7 @@ impl More {
         }
         if let Some(wanted) = &self.redirect_to {
             match reply.header("location") {
-                Some(location) if location == wanted => {}
+                Some(location) if is_same_address(asked, location, wanted) => {}
                 Some(location) => return Some(format!("it leads to {location}, not to {wanted}")),
                 None => return Some(format!("it leads nowhere, not to {wanted}")),
             }
@@ -179,6 +192,35 @@ mod tests {
     }
 
     #[test]
+    fn a_redirects_target_may_be_written_in_more_than_one_way() {
+        let asked = Url::parse("http://h/a/b?c=1").expect("a URL");
+        for (location, wanted, same) in [
+            ("https://h:443/login", "https://h/login", true),
+            ("https://H/login", "https://h/login", true),
+            ("https://h", "https://h/", true),
+            ("/login", "http://h/login", true),
+            ("login", "http://h/a/login", true),
+            ("http://h:80/login", "/login", true),
+            ("/login", "https://h/login", false),
+            ("https://h:8443/login", "https://h/login", false),
+            ("https://h/login?next=1", "https://h/login", false),
+            ("https://h/Login", "https://h/login", false),
+        ] {
+            assert_eq!(is_same_address(Some(&asked), location, wanted), same, "{location} {wanted}");
+        }
+        assert!(is_same_address(None, "https://h:443/", "https://h/") && !is_same_address(None, "/a", "https://h/a"));
+        for (location, same) in [
+            ("https://h:443/a/b?c=1", true),
+            ("http://h:8080/a/b?c=1", true),
+            ("http://h/a/b?c=1", false),
+            ("https://h/a/b", false),
+            ("https://new/a/b?c=1", false),
+        ] {
+            assert_eq!(is_same_but_for_the_port(&asked, location), same, "{location}");
+        }
+    }
+
+    #[test]
     fn each_wish_beside_its_near_miss() {
         let reply = Reply {
             status: 302,
@@ -209,11 +251,11 @@ mod tests {
             (more(|m| m.certificate_days = Some(10)), None),
             (more(|m| m.certificate_days = Some(11)), Some("the certificate ends in 10 days")),
         ] {
-            let found = wish.unmet(&reply, Some(&session), now);
+            let found = wish.unmet(&reply, Some(&session), now, None);
             assert_eq!(found.is_some(), unmet.is_some(), "{wish:?}: {found:?}");
             assert!(found.unwrap_or_default().contains(unmet.unwrap_or_default()), "{wish:?}");
         }
         let wish = more(|m| m.certificate_days = Some(1));
-        assert!(wish.unmet(&reply, None, now).is_some(), "a plain connection proves nothing");
+        assert!(wish.unmet(&reply, None, now, None).is_some(), "a plain connection proves nothing");
     }
 }

@@ -42,8 +42,8 @@ impl Chain<'_> {
                                 (tried, answered) = (Tried::Heard, true);
                                 lock(causes).remove(&listener.port);
                                 let waited = whole_ms(start);
-                                let link = answer::first(&reply, waited, nameless);
-                                self.record(case, Look::FirstAnswer { reply: reply.essence(), waited_ms: in_ms(waited), nameless });
+                                let (link, asked) = (answer::first(&reply, waited, nameless, Some(host)), Some(host.to_owned()));
+                                self.record(case, Look::FirstAnswer { reply: reply.essence(), host: asked, waited_ms: in_ms(waited), nameless });
                                 match poll(case, link)? {
                                     Poll::Ready(said) => return Ok(Poll::Ready(Ok(said))),
                                     Poll::NotYet(why) => reason = why,

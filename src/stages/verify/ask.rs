@@ -1,7 +1,7 @@
 //! Asks one question again and again until the answer is right, waiting is pointless, or the time is up.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
@@ -12,6 +12,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 use url::Url;
 
+use super::hop::{self, Hop, Ours};
 use super::inside::{Inside, Unheard};
 use super::vantage::{REQUEST, Target, Vantage};
 use crate::base::codes::Code;
@@ -34,6 +35,8 @@ const GRACE: Duration = Duration::from_secs(15);
 const SILENCE: Duration = Duration::from_secs(10);
 /// The first attempt ends this long before the wait does, so that it still tells what it hung at.
 const BEFORE_THE_END: Duration = Duration::from_millis(100);
+/// A redirect that leads nowhere may be of a rule that is being changed.
+const SETTLING: Duration = Duration::from_secs(20);
 /// Redirects of load balancer and gateway that are followed.
 const HOPS: usize = 5;
 /// A wrong answer that a stale certificate may be behind is looked into when it was seen so often.
@@ -55,6 +58,7 @@ pub enum Through {
 pub struct Asker {
     vantage: Vantage,
     through: Through,
+    ours: Ours,
 }
 
 /// One request and what its answer must be.
@@ -244,6 +248,11 @@ impl Question {
         judged::title(self.scheme, &self.host, self.port.or(self.listener), &self.path)
     }
 
+    /// `None`: it is no URL that a client understands.
+    pub(super) fn url(&self) -> Option<Url> {
+        judged::url(self.scheme, &self.host, self.url_port(), &self.path)
+    }
+
     /// The port of its URL.
     pub fn url_port(&self) -> u16 {
         self.port.or(self.listener).unwrap_or(self.scheme.default_port())
@@ -252,11 +261,17 @@ impl Question {
 
 impl Asker {
     pub fn agent(http: Http, through: Through, cacert: Option<PathBuf>) -> Self {
-        Self { vantage: Vantage::agent(http, cacert), through }
+        Self { vantage: Vantage::agent(http, cacert), through, ours: Ours::default() }
     }
 
     pub fn inside(inside: Inside, through: Through) -> Self {
-        Self { vantage: Vantage::Cluster(inside), through }
+        Self { vantage: Vantage::Cluster(inside), through, ours: Ours::default() }
+    }
+
+    /// Redirects between these hosts are followed at the same address.
+    #[must_use]
+    pub fn with_hosts(self, hosts: impl IntoIterator<Item = String>) -> Self {
+        Self { ours: Ours::new(hosts), ..self }
     }
 
     /// The command by which a person asks the same.
@@ -379,46 +394,31 @@ impl Asker {
                 Verdict::Wrong { origin, fault } => {
                     return (hopped(Judged { asked: heard, ..wrong(*fault, &origin, reply) }, &seen), Tried::Heard);
                 }
-                Verdict::Follow { location, .. } => {
-                    let Some(next) = next_hop(&question, &location) else {
-                        let fault = Fault::new(Code::HttpUnexpected, format!("got {} to a place that cannot be asked: {location}", reply.status));
-                        return (Judged { asked: heard, ..wrong(fault, &Origin::Gateway, reply) }, Tried::Heard);
-                    };
-                    target = if !next.host.eq_ignore_ascii_case(&question.host) {
-                        Target::Own
-                    } else if let Some(target) = again(&self.through, target, &question, &next) {
-                        target
-                    } else {
-                        let fault = not_there(reply.status, &location, &next);
-                        let judged = Judged { asked: heard, reply: Some(reply), ..wrong_with(fault, Duration::ZERO) };
-                        return (judged, Tried::Heard);
-                    };
+                Verdict::Follow { location, by_gateway } => {
+                    let (status, mut ended) = (reply.status, None);
+                    match hop::hop(&self.through, &self.ours, target, &question, &location) {
+                        Hop::Ask(next, there) => (question, target) = (*next, there),
+                        Hop::Away(host) => {
+                            let warning = Some(format!("sends to {host}, which is not judged here"));
+                            return (Judged { asked: heard, wrong: None, reply: Some(reply), warning, aside: None }, Tried::Heard);
+                        }
+                        Hop::Itself => ended = Some((hop::itself(status, &location, &question, by_gateway), SETTLING)),
+                        Hop::NotThere(next) => ended = Some((hop::not_there(status, &location, &next), Duration::ZERO)),
+                        Hop::Nowhere => {
+                            let message = format!("got {status} to a place that cannot be asked: {location}");
+                            ended = Some((Fault::new(Code::HttpUnexpected, message), Duration::MAX));
+                        }
+                    }
+                    if let Some((fault, patience)) = ended {
+                        return (Judged { asked: heard, reply: Some(reply), ..wrong_with(fault, patience) }, Tried::Heard);
+                    }
                     seen.push(location);
-                    question = next;
                 }
             }
         }
         let fault = Fault::new(Code::HttpUnexpected, format!("redirected {HOPS} times: {}", seen.join(" → ")));
-        (Judged { asked: heard, ..wrong_with(fault, Duration::from_secs(20)) }, Tried::Heard)
+        (Judged { asked: heard, ..wrong_with(fault, SETTLING) }, Tried::Heard)
     }
-}
-
-/// Where a redirect of the same host is asked: at the same address, on its own port. `None`: the address has a forwarded port, which leads to
-/// no other.
-fn again(through: &Through, target: Target, question: &Question, next: &Question) -> Option<Target> {
-    let Target::At(address) = target else { return Some(target) };
-    match through {
-        Through::Address(..) if next.url_port() == question.url_port() => Some(target),
-        Through::Address(_, port) if *port != question.url_port() => None,
-        _ => Some(Target::At(SocketAddr::new(address.ip(), next.url_port()))),
-    }
-}
-
-fn not_there(status: u16, location: &str, next: &Question) -> Fault {
-    let message = format!("got {status}, which sends to {location}: the address that was given has another port");
-    Fault::new(Code::HttpUnexpected, message)
-        .next(format!("ask that in its own right, with the address of its port: `--scheme {} --address HOST:PORT`", next.scheme.as_str()))
-        .next(format!("or state that the redirect is the right answer: `--status {status}`"))
 }
 
 /// A question with its answer, as it is judged.
@@ -434,22 +434,6 @@ fn asked(question: &Question, target: Target, answer: Answer) -> Asked {
         expect: question.expect.clone(),
         answer,
     }
-}
-
-/// The question that a redirect asks.
-fn next_hop(question: &Question, location: &str) -> Option<Question> {
-    let base = Url::parse(&format!("{}://{}:{}{}", question.scheme.as_str(), question.host, question.url_port(), question.path)).ok()?;
-    let url = base.join(location).ok()?;
-    let scheme = match url.scheme() {
-        "http" => Scheme::Http,
-        "https" => Scheme::Https,
-        _ => return None,
-    };
-    let path = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
-    // A URL does not have its scheme's own port.
-    let next = Question { scheme, host: url.host_str()?.to_owned(), path, port: None, listener: url.port(), expect: question.expect.clone() };
-    let same = next.title() == question.title();
-    (!same).then_some(next)
 }
 
 fn wrong(fault: Fault, origin: &Origin, reply: Reply) -> Judged {
@@ -515,51 +499,6 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn question(host: &str, path: &str) -> Question {
-        Question { scheme: Scheme::Http, host: host.into(), path: path.into(), port: None, listener: None, expect: Expect::default() }
-    }
-
-    #[test]
-    fn a_redirect_is_another_question() {
-        let next = |location: &str| next_hop(&question("h.example", "/a?b=1"), location).map(|q| q.title());
-        assert_eq!(next("https://h.example:443/a?b=1").as_deref(), Some("GET https://h.example/a?b=1"));
-        assert_eq!(next("https://h.example:8443/a?b=1").as_deref(), Some("GET https://h.example:8443/a?b=1"));
-        assert_eq!(next("http://h.example:8080/a?b=1").as_deref(), Some("GET h.example:8080/a?b=1"));
-        assert_eq!(next("/login").as_deref(), Some("GET h.example/login"));
-        assert_eq!(next("https://other.example/").as_deref(), Some("GET https://other.example/"));
-        assert_eq!(next("http://h.example/a?b=1"), None);
-        assert_eq!(next("ftp://h.example/"), None);
-        let on_8080 = Question { listener: Some(8080), ..question("h.example", "/a") };
-        let next = |location: &str| next_hop(&on_8080, location).map(|q| q.title());
-        assert_eq!(next("/login").as_deref(), Some("GET h.example:8080/login"));
-        assert_eq!(next("http://h.example/a").as_deref(), Some("GET h.example/a"));
-        assert_eq!(next("http://h.example:8080/a"), None);
-    }
-
-    #[test]
-    fn a_redirect_is_asked_at_the_port_that_it_names() {
-        let balancer = Through::Balancer { name: "k8s.elb".into(), scheme: None };
-        let given = |port| Through::Address("192.0.2.1".into(), port);
-        let at = |port| Target::At(SocketAddr::from(([192, 0, 2, 1], port)));
-        for (through, from, location, expected) in [
-            (&balancer, at(80), "https://h.example:443/", Some(at(443))),
-            (&balancer, at(80), "https://h.example:8443/", Some(at(8443))),
-            (&balancer, at(80), "/login", Some(at(80))),
-            (&balancer, Target::Balancer, "https://h.example:8443/", Some(Target::Balancer)),
-            (&Through::Own, Target::Own, "https://h.example/", Some(Target::Own)),
-            // An address with the URL's own port is the load balancer's; another port is forwarded, and leads nowhere else.
-            (&given(80), at(80), "https://h.example/", Some(at(443))),
-            (&given(8080), at(8080), "/login", Some(at(8080))),
-            (&given(8080), at(8080), "http://h.example/login", Some(at(8080))),
-            (&given(8080), at(8080), "https://h.example/", None),
-            (&given(8080), at(8080), "http://h.example:8080/", None),
-        ] {
-            let question = question("h.example", "/");
-            let next = next_hop(&question, location).expect("another question");
-            assert_eq!(again(through, from, &question, &next), expected, "{through:?} {location}");
-        }
-    }
 
     #[test]
     fn equal_attempts_are_one_line() {

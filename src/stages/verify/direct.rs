@@ -40,7 +40,7 @@ impl Direct {
     /// Asks every host, 16 at a time, each as a case of its own.
     pub async fn run(self, record: &Recorder, http: &Http) {
         let through = self.address.map_or(Through::Own, |(host, port)| Through::Address(host, port));
-        let asker = Asker::agent(http.clone(), through, self.cacert);
+        let asker = Asker::agent(http.clone(), through, self.cacert).with_hosts(self.hosts.iter().cloned());
         let expect = Expect { status: self.status.map(Statuses::one), body_contains: self.body_contains, within: self.within, ..Expect::default() };
         let (scheme, path, timeout) = (self.scheme, self.path, self.timeout);
         let at_once = AT_ONCE.min(self.hosts.len());

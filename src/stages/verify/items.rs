@@ -1,6 +1,7 @@
 //! What is to be asked: the hosts of the values file, and the checks of the pipeline file.
 
 use super::ask::Question;
+use super::hop::covers;
 use super::{AskedFrom, Verify, strict};
 use crate::base::codes::Code;
 use crate::base::fault::{Fault, Result};
@@ -39,6 +40,12 @@ pub(in crate::stages) fn listed(shared: &Shared) -> Result<Vec<Listed>> {
         Fault::new(Code::FileUnreadable, format!("cannot read the values file `{}`: {error}", params.values)).at(shared.place("/routes/values"))
     })?;
     routes::list(&text, &shared.shown(&params.values), params.list_key.as_deref())
+}
+
+/// The hosts that the file judges, whatever the filters say: those of the routes, which may be wildcards, and those of the checks.
+pub(super) fn hosts(shared: &Shared, params: &Verify) -> Result<Vec<String>> {
+    let of_routes = public_hosts(shared)?.into_iter().map(|host| host.host);
+    Ok(of_routes.chain(params.checks.iter().map(|check| check.host.clone())).collect())
 }
 
 /// Each public host with each prefix, at each listener, and the checks in place of those they name. From inside, the names
@@ -127,14 +134,6 @@ fn no_name(host: &PublicHost) -> Option<&'static str> {
     short.then_some("a short name is another Service in each namespace: write it as NAME.NAMESPACE.svc.cluster.local")
 }
 
-/// Does a host of the routes, which may be a wildcard, serve this name?
-fn covers(pattern: &str, host: &str) -> bool {
-    match pattern.strip_prefix('*') {
-        Some(rest) => host.len() > rest.len() && host.to_ascii_lowercase().ends_with(&rest.to_ascii_lowercase()),
-        None => pattern.eq_ignore_ascii_case(host),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,11 +147,5 @@ mod tests {
         assert_eq!(at(&all[1..], None, Some(Scheme::Http)), [on(Scheme::Http, 80)]);
         assert_eq!(at(&all, Some(8000), None), [on(Scheme::Http, 80)]);
         assert_eq!(at(&all, Some(8000), Some(Scheme::Https)), [on(Scheme::Https, 443)]);
-    }
-
-    #[test]
-    fn a_wildcard_covers_names_below_it() {
-        assert!(covers("*.public.domain", "app1.public.domain") && covers("App1.x", "app1.X"));
-        assert!(!covers("*.public.domain", ".public.domain") && !covers("a.b", "c.b"));
     }
 }
