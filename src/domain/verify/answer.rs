@@ -40,6 +40,11 @@ impl Reply {
         self.header("x-envoy-upstream-service-time").is_some()
     }
 
+    /// Does the service's own sidecar deny the request? Through the gateway its words look like the service's.
+    pub fn is_denied_by_sidecar(&self) -> bool {
+        self.status == 403 && self.body.trim() == "RBAC: access denied"
+    }
+
     /// What tells who answered, without other headers and the rest of the body: for a run's log.
     #[must_use]
     pub fn essence(&self) -> Self {

@@ -71,7 +71,9 @@ fn judge_of(expect: &Expect, reply: &Reply, origin: Origin, asked: Option<&Url>)
     }
     let wrong =
         |code, message: String| Verdict::Wrong { origin: origin.clone(), fault: Box::new(described(Fault::new(code, message), &origin, reply)) };
-    let words = origin.words();
+    // The gateway's own denial has an origin of its own.
+    let denied = origin == Origin::Service && reply.is_denied_by_sidecar();
+    let words = if denied { "by the service's sidecar: an AuthorizationPolicy denies the request".to_owned() } else { origin.words() };
     let led = matches!(origin, Origin::AlbRedirect { .. } | Origin::GatewayRedirect { .. }) && expect.more.redirect_to.is_some();
     match &expect.status {
         Some(status) if !status.has(reply.status) => {
@@ -96,9 +98,14 @@ fn judge_of(expect: &Expect, reply: &Reply, origin: Origin, asked: Option<&Url>)
         let took = text::seconds(Duration::from_millis(reply.took_ms));
         return wrong(Code::HttpUnexpected, format!("the answer took {took}, more than {}", text::seconds(within)));
     }
-    let warning = (expect.status.is_none() && reply.status == 404)
-        .then(|| "the service answers 404 here: the route works, the path may not be one of its own; state a `status` or another path".to_owned());
-    Verdict::Right { warning }
+    let warning = match (&expect.status, reply.status) {
+        (None, 404) => Some("the service answers 404 here: the route works, the path may not be one of its own; state a `status` or another path"),
+        (None, _) if denied => Some(
+            "the service's sidecar denies the request (403) by an AuthorizationPolicy: the route works, the service was not asked; state a `status`, or allow the request",
+        ),
+        _ => None,
+    };
+    Verdict::Right { warning: warning.map(str::to_owned) }
 }
 
 /// Does the load balancer send to the same place by another scheme or port, where another place is wished for?
@@ -157,6 +164,11 @@ mod tests {
             (none.clone(), served(401, ""), "right"),
             (none.clone(), served(403, ""), "right"),
             (none.clone(), served(404, ""), "warned"),
+            (none.clone(), served(403, "RBAC: access denied"), "warned"),
+            (none.clone(), served(403, "RBAC: access denied to /admin"), "right"),
+            (none.clone(), gateway(403, "RBAC: access denied", None), "http_unexpected"),
+            (status(403), served(403, "RBAC: access denied"), "right"),
+            (status(200), served(403, "RBAC: access denied"), "http_status"),
             (none.clone(), served(400, ""), "http_status"),
             (none.clone(), served(503, "busy"), "http_status"),
             (none.clone(), gateway(404, "", None), "no_route"),
