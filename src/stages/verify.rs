@@ -112,6 +112,14 @@ impl Stage<Shared> for VerifyStage {
 pub(super) async fn ask_all(ctx: &Ctx<Shared>, params: &Verify) -> Result<()> {
     let shared = &ctx.shared;
     let way = way::find(shared).await?;
+    if let Some(why) = &way.untold {
+        let case = ctx.record.case("load balancer in AWS");
+        case.run(|case| async move {
+            case.warn(format!("AWS does not tell its listeners and its scheme, so they are found by asking: {why}"));
+            Ok(Done::unchanged((), "not known"))
+        })
+        .await;
+    }
     match params.from {
         AskedFrom::Agent => {
             let asker = Asker::agent(shared.http.clone(), way.through.clone(), shared.options.cacert.clone());

@@ -18,11 +18,13 @@ pub(super) struct Way {
     pub through: Through,
     /// Empty: neither the Ingress nor AWS tells.
     listeners: Vec<Listener>,
+    /// Why AWS told nothing of it: the hosts can be asked all the same.
+    pub untold: Option<String>,
 }
 
 pub(super) async fn find(shared: &Shared) -> Result<Way> {
     let Some(params) = &shared.pipeline.ingress else {
-        return Ok(Way { through: Through::Own, listeners: vec![Listener::usual(Scheme::Http)] });
+        return Ok(Way { through: Through::Own, listeners: vec![Listener::usual(Scheme::Http)], untold: None });
     };
     let cluster = shared.cluster().await?;
     let found = cluster.get::<IngressObject>(&params.namespace, &params.name).await?;
@@ -31,13 +33,18 @@ pub(super) async fn find(shared: &Shared) -> Result<Way> {
     let seen = Seen::of(&serde_json::to_value(&object).unwrap_or_default());
     let name = seen.hostname().ok_or_else(|| missing("has no hostname yet").next("wait for it with `meshstep ingress`"))?.to_owned();
     let (mut there, mut scheme) = (Vec::new(), None);
-    if let ingress::Account::Known(aws) = ingress::account(shared).await?
-        && let Some(balancer) = aws.load_balancer(&name).await?
-    {
-        there = in_aws(&aws.listeners(&balancer.arn).await?);
-        scheme = Some(balancer.scheme);
+    let told: Result<()> = async {
+        if let ingress::Account::Known(aws) = ingress::account(shared).await?
+            && let Some(balancer) = aws.load_balancer(&name).await?
+        {
+            scheme = Some(balancer.scheme);
+            there = in_aws(&aws.listeners(&balancer.arn).await?);
+        }
+        Ok(())
     }
-    Ok(Way { through: Through::Balancer { name, scheme }, listeners: listeners::to_ask(&seen.listeners, &there) })
+    .await;
+    let untold = told.err().map(|fault| fault.message);
+    Ok(Way { through: Through::Balancer { name, scheme }, listeners: listeners::to_ask(&seen.listeners, &there), untold })
 }
 
 impl Way {
