@@ -1,7 +1,9 @@
 //! What pods say and answer: logs, an HTTP GET through the API server, a command inside a container.
 
+use std::pin::pin;
 use std::time::Duration;
 
+use futures::AsyncReadExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{AttachParams, LogParams};
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -24,9 +26,12 @@ impl Cluster {
     pub async fn logs(&self, namespace: &str, pod: &str, container: &str, previous: bool, tail_lines: i64) -> Result<String> {
         let container = (!container.is_empty()).then(|| container.to_owned());
         let params = LogParams { container, previous, tail_lines: Some(tail_lines), limit_bytes: Some(LOG_BYTES), ..LogParams::default() };
-        let log = self.api::<Pod>(namespace).logs(pod, &params).await;
-        let log = log.map_err(|error| fault(error, &format!("reading the log of pod {pod} in {namespace}")))?;
-        Ok(secrets::redact(&log).into_owned())
+        let doing = format!("reading the log of pod {pod} in {namespace}");
+        // As bytes: a program may write what is no UTF-8, and the limit may fall into a character.
+        let log = self.api::<Pod>(namespace).log_stream(pod, &params).await.map_err(|error| fault(error, &doing))?;
+        let mut bytes = Vec::new();
+        pin!(log).read_to_end(&mut bytes).await.map_err(|error| Fault::new(Code::ApiFailed, format!("{doing}: {error}")))?;
+        Ok(secrets::redact(&String::from_utf8_lossy(&bytes)).into_owned())
     }
 
     /// An HTTP GET to a port inside a pod, through the API server (`pods/portforward`).

@@ -179,3 +179,13 @@ async fn an_untrusted_api_server_is_told_apart_from_an_unreachable_one() {
     let fault = cluster.server_version().await.expect_err("untrusted");
     assert_eq!(fault.code, Code::ApiTls, "{fault:?}");
 }
+
+#[tokio::test]
+async fn a_log_that_is_no_text_is_read_all_the_same() {
+    let bench = Bench::new().await;
+    let log = ResponseTemplate::new(200).set_body_bytes(b"gr\xfc\xdfe\nend\n".to_vec());
+    Mock::given(method("GET")).and(path("/api/v1/namespaces/shop/pods/app/log")).respond_with(log).mount(&bench.server).await;
+    bench.answer("GET", "/api/v1/namespaces/shop/pods/none/log", 404, status(404, "pods \"none\" not found")).await;
+    assert_eq!(bench.cluster.logs("shop", "app", "", false, 10).await.expect("read"), "gr\u{fffd}\u{fffd}e\nend\n");
+    assert!(bench.cluster.logs("shop", "none", "", false, 10).await.is_err());
+}

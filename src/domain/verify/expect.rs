@@ -25,6 +25,12 @@ pub struct Expect {
     pub more: More,
 }
 
+impl Expect {
+    pub fn reads_body(&self) -> bool {
+        self.body_contains.is_some() || self.more.reads_body()
+    }
+}
+
 /// The judgement of one answer.
 #[derive(Clone, Debug)]
 pub enum Verdict {

@@ -39,6 +39,9 @@ pub enum Answer {
         reply: Reply,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         session: Option<Session>,
+        /// The body is longer than what was read of it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        truncated: bool,
     },
     Error(NetError),
 }
@@ -83,6 +86,16 @@ pub fn url(scheme: Scheme, host: &str, port: u16, path: &str) -> Option<Url> {
     Url::parse(&format!("{}://{host}:{port}{path}", scheme.as_str())).ok()
 }
 
+/// Says of a wrong answer that not all of its body was read.
+fn with_cut(mut verdict: Verdict, read: usize) -> Verdict {
+    if let Verdict::Wrong { fault, .. } = &mut verdict
+        && fault.code == Code::HttpUnexpected
+    {
+        fault.message = format!("{} (only the first {read} bytes of the body were read)", fault.message);
+    }
+    verdict
+}
+
 impl Asked {
     fn url(&self) -> Option<Url> {
         url(self.scheme, &self.host, self.port.or(self.listener).unwrap_or(self.scheme.default_port()), &self.path)
@@ -96,21 +109,25 @@ impl Asked {
 
     /// The whole verdict: the answer against the expectation, then what else is wanted.
     pub fn verdict(&self) -> Verdict {
-        let (reply, session) = match &self.answer {
-            Answer::Reply { reply, session } => (reply, session.as_ref()),
+        let (reply, session, truncated) = match &self.answer {
+            Answer::Reply { reply, session, truncated } => (reply, session.as_ref(), *truncated),
             Answer::Error(error) => return Verdict::Wrong { origin: Origin::Other, fault: Box::new(error.fault()) },
         };
         let url = self.url();
         let verdict = if self.port.is_some() { judge_own(&self.expect, reply) } else { judge_at(&self.expect, reply, url.as_ref()) };
-        let Verdict::Right { .. } = verdict else { return verdict };
-        match self.expect.more.unmet(reply, session, self.at, url.as_ref()) {
+        let unmet = match verdict {
+            Verdict::Right { .. } => self.expect.more.unmet(reply, session, self.at, url.as_ref()),
+            _ => None,
+        };
+        let verdict = match unmet {
             None => verdict,
             Some(words) => {
                 let origin = origin(reply);
                 let fault = Fault::new(Code::HttpUnexpected, format!("got {}, but {words}", reply.status));
                 Verdict::Wrong { fault: Box::new(described(fault, &origin, reply)), origin }
             }
-        }
+        };
+        if truncated && self.expect.reads_body() { with_cut(verdict, reply.body.len()) } else { verdict }
     }
 
     pub fn judge(&self) -> Told {
@@ -129,11 +146,40 @@ impl Asked {
             let mut essence = reply.essence();
             let wanted = |name: &str| self.expect.more.headers.keys().any(|key| key.eq_ignore_ascii_case(name));
             essence.headers.extend(reply.headers.iter().filter(|(name, _)| wanted(name)).cloned());
-            if self.expect.body_contains.is_some() || self.expect.more.reads_body() {
+            if self.expect.reads_body() {
                 essence.body.clone_from(&reply.body);
             }
             *reply = essence;
         }
         asked
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_that_was_not_read_to_its_end_is_told_where_it_matters() {
+        let asked = |contains: Option<&str>, status, truncated| Asked {
+            at: Timestamp::UNIX_EPOCH,
+            scheme: Scheme::Http,
+            host: "h".into(),
+            path: "/".into(),
+            port: Some(8000),
+            listener: None,
+            address: None,
+            expect: Expect { body_contains: contains.map(str::to_owned), ..Expect::default() },
+            answer: Answer::Reply { reply: Reply { status, body: "abc".into(), ..Reply::default() }, session: None, truncated },
+        };
+        for (asked, cut) in [
+            (asked(Some("xyz"), 200, true), true),
+            (asked(Some("xyz"), 200, false), false),
+            (asked(Some("abc"), 200, true), false),
+            (asked(None, 200, true), false),
+            (asked(Some("xyz"), 500, true), false),
+        ] {
+            assert_eq!(asked.judge().words().contains("only the first 3 bytes of the body were read"), cut, "{asked:?}");
+        }
     }
 }

@@ -19,6 +19,8 @@ use crate::domain::verify::want::Session;
 
 /// What one request may take.
 pub const REQUEST: Duration = Duration::from_secs(10);
+/// How much of a body is read of which something is expected.
+const WHOLE_BODY: usize = 8 * 1024 * 1024;
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -97,6 +99,9 @@ impl Vantage {
                 request.via = balancer;
                 request.timeout = REQUEST.min(until.saturating_duration_since(Instant::now()));
                 request.cacert.clone_from(cacert);
+                if question.expect.reads_body() {
+                    request.body_cap = WHOLE_BODY;
+                }
                 // How long an answer takes is how long it takes from nothing.
                 request.keep = question.expect.within.is_none();
                 Ok(heard(http.send(&request).await.map_err(Unheard::Net)?))
@@ -105,7 +110,7 @@ impl Vantage {
                 let name = balancer.clone().unwrap_or_else(|| question.host.clone());
                 let transfer = inside.ask(request(question, balancer, inside.trusts), queue).await?;
                 let reply = inside::answer(transfer, &name, REQUEST).map_err(Unheard::Net)?;
-                Ok(judged::Answer::Reply { reply, session: None })
+                Ok(judged::Answer::Reply { reply, session: None, truncated: false })
             }
         }
     }
@@ -113,7 +118,8 @@ impl Vantage {
 
 fn heard(answer: Answer) -> judged::Answer {
     let session = answer.tls.as_ref().map(|tls| Session { version: tls.version.clone(), not_after: tls.chain.first().map(|leaf| leaf.not_after) });
-    judged::Answer::Reply { reply: answer.into(), session }
+    let truncated = answer.truncated;
+    judged::Answer::Reply { reply: answer.into(), session, truncated }
 }
 
 /// The question as a pod's curl asks it.

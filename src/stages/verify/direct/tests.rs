@@ -103,3 +103,12 @@ async fn a_refused_connection_is_told_as_such() {
     let ends = run(&server, |d| (d.address, d.timeout) = (Some(("127.0.0.1".into(), closed.port())), Duration::from_millis(100))).await;
     assert_eq!(ends[0].outcome.fault().map(|f| f.code), Some(Code::Refused));
 }
+
+#[tokio::test]
+async fn of_a_body_of_which_something_is_expected_all_is_read() {
+    let server = MockServer::start().await;
+    let body = format!("{}the end", " ".repeat(200 * 1024));
+    Mock::given(any()).respond_with(ResponseTemplate::new(200).set_body_string(body)).mount(&server).await;
+    let ends = run(&server, |d| d.body_contains = Some("the end".into())).await;
+    assert!(matches!(ends[0].outcome, Outcome::Passed { .. }), "{ends:?}");
+}
