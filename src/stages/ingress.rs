@@ -130,8 +130,8 @@ struct Chain<'a> {
     cluster: Cluster,
     params: Ingress,
     deadline: Instant,
-    /// The verdict of each link that was recorded last.
-    told: Mutex<BTreeMap<&'static str, Told>>,
+    /// The verdict of each link, or part of one, that was recorded last.
+    told: Mutex<BTreeMap<(&'static str, Option<String>), Told>>,
 }
 
 impl Chain<'_> {
@@ -290,12 +290,14 @@ impl Chain<'_> {
                 || either(watches),
                 || async move {
                     let seen = self.seen().await?;
-                    let (bindings, events) = self.bindings().await?;
+                    let stacks = seen.stacks();
+                    let (bindings, events) = self.bindings(&stacks).await?;
                     let exists = self.cluster.get::<Service>(&self.params.namespace, service).await?.is_some();
                     let around = Around {
                         service: service.clone(),
                         service_exists: exists,
                         backends: seen.backends.clone(),
+                        stacks,
                         reconciled: seen.events.iter().any(|e| e.reason == "SuccessfullyReconciled") || seen.hostname().is_some(),
                         events,
                     };
@@ -312,32 +314,36 @@ impl Chain<'_> {
     async fn healthy(&self, case: Case, aws: &Aws, groups: &[String], zones: Vec<String>) -> Result<Done<()>> {
         let instances = OnceCell::new();
         let (min, case, pace) = (self.params.min_healthy as usize, &case, &Pace::of_aws(&self.ctx.shared));
-        let stuck_since = Mutex::new(None::<Instant>);
+        let stuck_since = Mutex::new(BTreeMap::<String, Instant>::new());
         let (n, all) = self
             .wait(
                 4,
                 case,
                 || pace.sleep(),
                 || async {
-                    let mut targets = Vec::new();
+                    let mut found = Vec::new();
                     for group in groups {
                         match asked(aws.target_health(group).await, pace)? {
-                            Ok(found) => targets.extend(found.into_iter().map(target)),
+                            Ok(targets) => found.push((targets::group_name(group).to_owned(), targets.into_iter().map(target).collect())),
                             Err(reason) => return Ok(Poll::NotYet(reason)),
                         }
                     }
-                    // AWS tells the zone of an address, and not of an instance.
-                    for target in targets.iter_mut().filter(|target| target.zone.is_none()) {
-                        target.zone = instances.get_or_init(|| self.instances()).await.get(&target.id).cloned();
+                    if found.is_empty() {
+                        found.push((String::new(), Vec::new()));
                     }
-                    let stuck_for = {
-                        let mut since = lock(&stuck_since);
-                        *since = targets::stuck(&targets, min).then(|| since.unwrap_or_else(Instant::now));
-                        since.map(whole_ms).unwrap_or_default()
-                    };
-                    let (all, link) = (targets.len(), targets::healthy(&targets, &zones, min, stuck_for));
-                    self.record(case, Look::Healthy { targets, zones: zones.clone(), min, stuck_ms: in_ms(stuck_for) });
-                    Ok(poll(case, link)?.map(|n| (n, all)))
+                    let (many, mut all, mut links) = (found.len() > 1, 0, Vec::new());
+                    for (name, mut targets) in found {
+                        // AWS tells the zone of an address, and not of an instance.
+                        for target in targets.iter_mut().filter(|target: &&mut Target| target.zone.is_none()) {
+                            target.zone = instances.get_or_init(|| self.instances()).await.get(&target.id).cloned();
+                        }
+                        let stuck_for = stuck_for(&stuck_since, &name, targets::stuck(&targets, min));
+                        all += targets.len();
+                        links.push((name.clone(), targets::healthy(&targets, &zones, min, stuck_for)));
+                        let group = many.then_some(name);
+                        self.record(case, Look::Healthy { group, targets, zones: zones.clone(), min, stuck_ms: in_ms(stuck_for) });
+                    }
+                    Ok(poll(case, targets::worst(links))?.map(|n| (n, all)))
                 },
             )
             .await?;
@@ -367,7 +373,7 @@ impl Chain<'_> {
     fn record(&self, case: &Case, look: Look) {
         let verdict = look.judge();
         let mut told = lock(&self.told);
-        if told.insert(look.name(), verdict.clone()).as_ref() == Some(&verdict) {
+        if told.insert((look.name(), look.part().map(str::to_owned)), verdict.clone()).as_ref() == Some(&verdict) {
             return;
         }
         let mut data = serde_json::to_value(&look).unwrap_or_default();
@@ -419,7 +425,8 @@ impl Chain<'_> {
         nodes.iter().filter_map(zone).collect()
     }
 
-    async fn bindings(&self) -> Result<(Vec<Binding>, Vec<Event>)> {
+    /// Those of the namespace, and the events of ours.
+    async fn bindings(&self, stacks: &[String]) -> Result<(Vec<Binding>, Vec<Event>)> {
         let namespace = &self.params.namespace;
         let mut objects = self.cluster.list_objects("elbv2.k8s.aws/v1beta1", "TargetGroupBinding", namespace, "").await?;
         if objects.is_empty() {
@@ -427,7 +434,7 @@ impl Chain<'_> {
             objects = self.cluster.list_objects("eks.amazonaws.com/v1", "TargetGroupBinding", namespace, "").await?;
         }
         let bindings: Vec<Binding> = objects.iter().map(|o| Binding::of(&serde_json::to_value(o).unwrap_or_default())).collect();
-        let ours: Vec<&str> = bindings.iter().filter(|b| b.service == self.params.service).map(|b| b.name.as_str()).collect();
+        let ours: Vec<&str> = bindings.iter().filter(|b| b.is_ours(&self.params.service, stacks)).map(|b| b.name.as_str()).collect();
         let all = self.cluster.list::<CoreEvent>(namespace, "").await?;
         Ok((bindings.clone(), events(&all, "TargetGroupBinding", |n| ours.contains(&n), None)))
     }
@@ -459,6 +466,16 @@ async fn listeners(named: &[Listener], account: &Account, balancer: Option<&Load
 fn target(t: crate::clients::aws::Target) -> Target {
     let some = |text: String| (!text.is_empty()).then_some(text);
     Target { id: t.id, port: t.port, zone: some(t.zone), state: t.state, reason: some(t.reason), description: some(t.description) }
+}
+
+/// For how long a target group has been stuck.
+fn stuck_for(since: &Mutex<BTreeMap<String, Instant>>, group: &str, is_stuck: bool) -> Duration {
+    let mut since = lock(since);
+    if !is_stuck {
+        since.remove(group);
+        return Duration::ZERO;
+    }
+    whole_ms(*since.entry(group.to_owned()).or_insert_with(Instant::now))
 }
 
 /// What AWS answered; a call that failed for a passing reason is looked at again, a throttled one later and later.

@@ -15,6 +15,8 @@ use crate::domain::ingress::listeners::{self, Listener};
 
 /// Begins the finalizer of an Ingress that shares its load balancer.
 const GROUP: &str = "group.ingress.k8s.aws/";
+/// The finalizer of one that is in no group.
+const RESOURCES: &str = "ingress.k8s.aws/resources";
 /// How long a controller may take to put its finalizer on an Ingress.
 const SILENCE: Duration = Duration::from_secs(60);
 /// An event older than this may describe what has been corrected since; the controller gets this long to say something newer.
@@ -98,6 +100,16 @@ impl Seen {
         }
     }
 
+    /// The stacks of the load balancer controller that it belongs to: its group, or itself. Two while it changes over, none where nobody has
+    /// taken it.
+    pub fn stacks(&self) -> Vec<String> {
+        let stack = |finalizer: &String| match finalizer.strip_prefix(GROUP) {
+            Some(group) => Some(group.to_owned()),
+            None => (finalizer == RESOURCES).then(|| format!("{}/{}", self.namespace, self.name)),
+        };
+        self.finalizers.iter().filter_map(stack).collect()
+    }
+
     /// The load balancer's name; a network load balancer in front of it may be listed beside it.
     pub fn hostname(&self) -> Option<&str> {
         let is_alb = |h: &&String| h.trim_end_matches('.').rsplit('.').nth(3).is_some_and(|label| label != "elb");
@@ -124,8 +136,7 @@ impl Seen {
     }
 
     fn is_taken(&self) -> bool {
-        let finalizer =
-            self.finalizers.iter().any(|f| f == "ingress.k8s.aws/resources" || f.starts_with(GROUP) || f.starts_with("eks.amazonaws.com/"));
+        let finalizer = self.finalizers.iter().any(|f| f == RESOURCES || f.starts_with(GROUP) || f.starts_with("eks.amazonaws.com/"));
         let reconciled = events::newest(&self.events, self.applied).is_some_and(|e| e.reason == "SuccessfullyReconciled");
         finalizer || reconciled || !self.hostnames.is_empty()
     }

@@ -14,6 +14,11 @@ use crate::domain::ingress::events::{self, Event};
 /// How long a binding may lag behind the controller's "successfully reconciled".
 const GRACE: Duration = Duration::from_secs(15);
 
+/// The labels that tie a binding to its group, or to its Ingress.
+const STACK: &str = "ingress.k8s.aws/stack";
+const STACK_NAMESPACE: &str = "ingress.k8s.aws/stack-namespace";
+const STACK_NAME: &str = "ingress.k8s.aws/stack-name";
+
 /// A TargetGroupBinding.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Binding {
@@ -21,17 +26,29 @@ pub struct Binding {
     pub service: String,
     pub target_group_arn: String,
     pub deleting: bool,
+    /// The Ingress (`NAMESPACE/NAME`) or the group whose it is, where its labels tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stack: Option<String>,
 }
 
 impl Binding {
     pub fn of(object: &Value) -> Self {
         let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let label = |name: &str| object.pointer("/metadata/labels").and_then(|labels| labels.get(name)?.as_str());
+        let of_ingress = || Some(format!("{}/{}", label(STACK_NAMESPACE)?, label(STACK_NAME)?));
         Self {
             name: text("/metadata/name"),
             service: text("/spec/serviceRef/name"),
             target_group_arn: text("/spec/targetGroupARN"),
             deleting: object.pointer("/metadata/deletionTimestamp").is_some(),
+            stack: label(STACK).map(str::to_owned).or_else(of_ingress),
         }
+    }
+
+    /// Does it lead to the gateway's Service for our Ingress or its group? Another Ingress may have one for the same Service.
+    pub fn is_ours(&self, service: &str, stacks: &[String]) -> bool {
+        let of_us = self.stack.as_ref().is_none_or(|stack| stacks.is_empty() || stacks.contains(stack));
+        self.service == service && !self.deleting && of_us
     }
 }
 
@@ -42,6 +59,9 @@ pub struct Around {
     pub service_exists: bool,
     /// The Services that the Ingress names.
     pub backends: Vec<String>,
+    /// The Ingress itself or its group, as bindings name it; empty: not known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stacks: Vec<String>,
     /// The controller says that the Ingress is reconciled.
     pub reconciled: bool,
     /// The events of the bindings.
@@ -51,7 +71,7 @@ pub struct Around {
 /// Is there a binding for the gateway's Service? Its value: the target groups' ARNs.
 pub fn bound(bindings: &[Binding], around: &Around, waited: Duration) -> Link<Vec<String>> {
     let Around { service, .. } = around;
-    let ours: Vec<&Binding> = bindings.iter().filter(|b| b.service == *service && !b.deleting).collect();
+    let ours: Vec<&Binding> = bindings.iter().filter(|b| b.is_ours(service, &around.stacks)).collect();
     let warning =
         around.events.iter().filter(|e| e.warning && e.reason == "FailedNetworkReconcile" || e.reason == "FailedReconcile").max_by_key(|e| e.last);
     let troubled = warning.filter(|_| !around.events.iter().any(|e| e.reason == "SuccessfullyReconciled" && e.last >= warning.and_then(|w| w.last)));
@@ -69,7 +89,8 @@ pub fn bound(bindings: &[Binding], around: &Around, waited: Duration) -> Link<Ve
     } else if !around.backends.contains(service) {
         fault.next(format!("the Ingress names {}, not {service}: correct its backend or `ingress.service`", listed(&around.backends)))
     } else {
-        let bound = bindings.iter().map(|b| b.service.clone()).collect::<Vec<_>>();
+        let whose = |b: &Binding| b.stack.as_ref().map(|stack| format!(" of {stack}")).unwrap_or_default();
+        let bound = bindings.iter().map(|b| b.service.clone() + &whose(b)).collect::<Vec<_>>();
         fault.evidence("bindings in the namespace", listed(&bound)).next("touch the Ingress so that the controller builds it again")
     })
 }
@@ -83,7 +104,32 @@ mod tests {
     use super::*;
 
     fn binding(service: &str) -> Binding {
-        Binding { name: "k8s-istiosys-istioing-1".into(), service: service.into(), target_group_arn: "arn:tg".into(), deleting: false }
+        Binding { name: "k8s-istiosys-istioing-1".into(), service: service.into(), target_group_arn: "arn:tg".into(), deleting: false, stack: None }
+    }
+
+    #[test]
+    fn a_binding_of_another_ingress_is_not_ours() {
+        let read = |labels: Value| {
+            let metadata = serde_json::json!({"name": "b", "labels": labels});
+            Binding::of(&serde_json::json!({"metadata": metadata, "spec": {"serviceRef": {"name": "g"}, "targetGroupARN": "arn"}}))
+        };
+        let of = |namespace: &str, name: &str| read(serde_json::json!({STACK_NAMESPACE: namespace, STACK_NAME: name}));
+        let group = |name: &str| read(serde_json::json!({STACK: name}));
+        for (binding, stacks, ours) in [
+            (of("istio-system", "gw-ingress"), vec!["istio-system/gw-ingress"], true),
+            (of("istio-system", "internal"), vec!["istio-system/gw-ingress"], false),
+            (of("istio-system", "gw-ingress"), vec!["shop"], false),
+            (group("shop"), vec!["shop"], true),
+            (group("other"), vec!["shop"], false),
+            (group("shop"), vec!["istio-system/gw-ingress", "shop"], true),
+            (group("shop"), vec![], true),
+            (read(serde_json::json!({})), vec!["shop"], true),
+            (read(Value::Null), vec!["shop"], true),
+        ] {
+            let stacks: Vec<String> = stacks.into_iter().map(str::to_owned).collect();
+            assert_eq!(binding.is_ours("g", &stacks), ours, "{binding:?} {stacks:?}");
+        }
+        assert!(!group("shop").is_ours("web", &[]));
     }
 
     #[test]
@@ -92,6 +138,7 @@ mod tests {
             service: "istio-ingressgateway".into(),
             service_exists: exists,
             backends: vec![backend.into()],
+            stacks: vec![],
             reconciled: true,
             events: vec![],
         };

@@ -37,6 +37,9 @@ pub enum Look {
         waited_ms: u64,
     },
     Healthy {
+        /// The target group's name, where there are several.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        group: Option<String>,
         targets: Vec<Target>,
         /// The load balancer's.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -107,6 +110,11 @@ impl Look {
         }
     }
 
+    /// What it looked at, apart from others of the same link.
+    pub fn part(&self) -> Option<&str> {
+        if let Look::Healthy { group, .. } = self { group.as_deref() } else { None }
+    }
+
     pub fn judge(&self) -> Told {
         let ms = Duration::from_millis;
         match self {
@@ -114,7 +122,7 @@ impl Look {
             Look::Hostname { seen, now, waited_ms } => told(accepted::hostname(seen, *now, ms(*waited_ms)), |name| name),
             Look::Active { seen, hostname, waited_ms } => told(balancer::active(seen.as_ref(), hostname, ms(*waited_ms)), |()| "active".to_owned()),
             Look::Bound { bindings, around, waited_ms } => told(binding::bound(bindings, around, ms(*waited_ms)), |arns| arns.join(" ")),
-            Look::Healthy { targets, zones, min, stuck_ms } => told(targets::healthy(targets, zones, *min, ms(*stuck_ms)), |n| n.to_string()),
+            Look::Healthy { targets, zones, min, stuck_ms, .. } => told(targets::healthy(targets, zones, *min, ms(*stuck_ms)), |n| n.to_string()),
             Look::FirstAnswer { reply, host, waited_ms, nameless } => {
                 told(answer::first(reply, ms(*waited_ms), *nameless, host.as_deref()), |said| said)
             }

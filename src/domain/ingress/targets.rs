@@ -92,6 +92,29 @@ pub fn healthy(targets: &[Target], zones: &[String], min: usize, hopeless_for: D
     Link::NotYet(format!("{healthy} of {} healthy, {min} needed: {summary}", text::count(targets.len(), "target")))
 }
 
+/// The verdict over all target groups of ours, which are told by name: the worst one's.
+pub fn worst(groups: Vec<(String, Link<usize>)>) -> Link<usize> {
+    let many = groups.len() > 1;
+    let named = |name: &str, words: String| if many { format!("target group {name}: {words}") } else { words };
+    let (mut healthy, mut all, mut waits) = (0, Vec::new(), None);
+    for (name, link) in groups {
+        match link {
+            Link::Broken(fault) => return Link::broken(Fault { message: named(&name, fault.message.clone()), ..*fault }),
+            Link::NotYet(reason) => waits = waits.or(Some(named(&name, reason))),
+            Link::Holds(n, warnings) => {
+                healthy += n;
+                all.extend(warnings.into_iter().map(|words| named(&name, words)));
+            }
+        }
+    }
+    waits.map_or(Link::Holds(healthy, all), Link::NotYet)
+}
+
+/// The name of a target group in its ARN.
+pub fn group_name(arn: &str) -> &str {
+    arn.split('/').nth(1).unwrap_or(arn)
+}
+
 /// Is nothing healthy and nothing on its way, or are there fewer targets than must be healthy?
 pub fn stuck(targets: &[Target], min: usize) -> bool {
     targets.len() < min || !targets.iter().any(|t| t.is_healthy() || t.is_starting())
@@ -221,6 +244,32 @@ mod tests {
             };
             assert_eq!(found, expected, "{targets:?} {min} {hopeless_for}");
         }
+    }
+
+    #[test]
+    fn of_several_target_groups_the_worst_decides() {
+        let holds = || Link::Holds(2, vec!["no target is healthy in zone b".to_owned()]);
+        let waits = || Link::NotYet("0 of 2 healthy".to_owned());
+        let broken = || Link::broken(Fault::new(Code::TargetsUnhealthy, "no target is healthy"));
+        let told = |links: Vec<Link<usize>>| {
+            let named = links.into_iter().enumerate().map(|(n, link)| (format!("g{n}"), link)).collect();
+            match worst(named) {
+                Link::Holds(n, warnings) => format!("holds {n} {}", warnings.join(", ")),
+                Link::NotYet(reason) => format!("not yet {reason}"),
+                Link::Broken(fault) => format!("{} {}", fault.code, fault.message),
+            }
+        };
+        for (links, expected) in [
+            (vec![holds()], "holds 2 no target is healthy in zone b"),
+            (vec![waits()], "not yet 0 of 2 healthy"),
+            (vec![Link::holds(2), Link::holds(1)], "holds 3 "),
+            (vec![Link::holds(2), holds()], "holds 4 target group g1: no target is healthy in zone b"),
+            (vec![holds(), waits()], "not yet target group g1: 0 of 2 healthy"),
+            (vec![waits(), holds(), broken()], "targets_unhealthy target group g2: no target is healthy"),
+        ] {
+            assert_eq!(told(links), expected);
+        }
+        assert_eq!(group_name("arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/k8s-istio-1/0123"), "k8s-istio-1");
     }
 
     #[test]
