@@ -22,7 +22,8 @@ impl Ours {
     }
 
     fn have(&self, host: &str) -> bool {
-        self.0.iter().any(|pattern| covers(pattern, host))
+        // A route for every name tells of none.
+        self.0.iter().any(|pattern| pattern != "*" && covers(pattern, host))
     }
 }
 
@@ -162,7 +163,7 @@ mod tests {
 
     #[test]
     fn only_hosts_of_the_file_are_judged_after_a_redirect() {
-        let ours = Ours::new(["h.example".to_owned(), "new.example".to_owned(), "*.shop.example".to_owned()]);
+        let ours = Ours::new(["h.example", "new.example", "*.shop.example", "*"].map(str::to_owned));
         let plain = question("h.example", "/");
         let stated = Question { expect: Expect { body_contains: Some("ok".into()), ..Expect::default() }, ..plain.clone() };
         for (question, target, location, expected) in [
