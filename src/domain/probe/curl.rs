@@ -14,8 +14,8 @@ pub const CACERT: &str = "/meshstep/ca.pem";
 const MARK: &str = "@@meshstep ";
 /// The line after the answer's headers.
 const END: &str = "@@meshstep-end";
-/// How much of a body is kept: all that a log may have.
-const BODY: usize = 8 * 1024 * 1024;
+/// How much of a body is kept.
+const BODY: usize = 1024 * 1024;
 
 /// One request of a probe.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

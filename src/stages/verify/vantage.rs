@@ -19,8 +19,8 @@ use crate::domain::verify::want::Session;
 
 /// What one request may take.
 pub const REQUEST: Duration = Duration::from_secs(10);
-/// How much of a body is read of which something is expected.
-const WHOLE_BODY: usize = 8 * 1024 * 1024;
+/// How much of a body is read of which something is expected; a verdict on it has it in the log of the run.
+const WHOLE_BODY: usize = 1024 * 1024;
 
 /// Cheap to clone.
 #[derive(Clone)]
