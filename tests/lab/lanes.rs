@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::io::PipeReader;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard};
+
+use meshstep::base::mutex::lock;
 
 use crate::runner::PATIENCE_VARIABLE;
 use crate::support::{self, LANES};
@@ -23,7 +25,7 @@ static WORK: Mutex<Work> = Mutex::new(Work { waiting: VecDeque::new(), running: 
 static ENDED: Condvar = Condvar::new();
 
 fn work() -> MutexGuard<'static, Work> {
-    WORK.lock().unwrap_or_else(PoisonError::into_inner)
+    lock(&WORK)
 }
 
 /// Runs all of these, in this order as lanes come free; the names of those that failed.

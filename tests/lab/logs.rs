@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -11,6 +11,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use meshstep::base::mutex::lock;
 use meshstep::sandbox::pki::Authority;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -34,7 +35,7 @@ struct Lines {
 impl Logs {
     /// A new run begins.
     pub(crate) fn begin(&self, container: &str) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = lock(&self.0);
         let lines = all.entry(container.to_owned()).or_default();
         if !lines.now.is_empty() {
             lines.before = Some(std::mem::take(&mut lines.now));
@@ -44,12 +45,12 @@ impl Logs {
 
     /// Its run has ended, and the next one waits.
     pub(crate) fn wait(&self, container: &str) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = lock(&self.0);
         all.entry(container.to_owned()).or_default().between = true;
     }
 
     pub(crate) fn write(&self, container: &str, lines: &[String]) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = lock(&self.0);
         all.entry(container.to_owned()).or_default().now.extend_from_slice(lines);
     }
 
@@ -77,7 +78,7 @@ impl Logs {
     fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         let query: HashMap<String, String> = url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes()).into_owned().collect();
         let container = request.uri().path().strip_prefix("/containerLogs/").unwrap_or_default();
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = lock(&self.0);
         let known = all.get(container);
         let lines = match query.get("previous").map(String::as_str) {
             Some("true" | "1") => known.and_then(|lines| if lines.between { Some(lines.now.clone()) } else { lines.before.clone() }),

@@ -2,7 +2,7 @@
 //! them. Everything else about those pods is real: their controllers, the scheduler, quota, admission.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -12,6 +12,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
+use meshstep::base::mutex::lock;
 use meshstep::sandbox::world::{PodScript, PodState, PodStep, World, wild};
 use serde_json::{Value, json};
 use tokio::task::{AbortHandle, JoinSet};
@@ -98,10 +99,6 @@ struct Life {
 
 /// The pod is not there any more.
 struct Gone;
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, stream};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use meshstep::base::mutex::lock;
 use meshstep::sandbox::world::{AwsFault, Denied, TokenPolicy, World};
 use serde_json::{Value, json};
 
@@ -152,10 +153,6 @@ pub(crate) struct RealParts {
     client: Option<Client>,
     logs: Logs,
     users: Mutex<serde_json::Map<String, Value>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl RealParts {

@@ -6,9 +6,10 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
+use meshstep::base::mutex::lock;
 use meshstep::base::wait::{self, Patience, Poll};
 use tempfile::TempDir;
 
@@ -112,7 +113,7 @@ pub(crate) fn clean_all() -> Result<(), String> {
 
 fn clean_lane(lane: &str) -> Result<(), String> {
     static ONE: Mutex<()> = Mutex::new(());
-    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _one = lock(&ONE);
     let mut down = bound(kit().join("down.sh"));
     let output = environment_of(lane, &mut down).arg("--orphans").output().map_err(|error| error.to_string())?;
     if output.status.success() { Ok(()) } else { Err(format!("down.sh: {}", String::from_utf8_lossy(&output.stderr))) }
@@ -123,7 +124,7 @@ pub(crate) fn clean_on_signals() {
     on_signals(|| {
         println!("interrupted: taking the lab down");
         ENDING.store(true, Ordering::SeqCst);
-        let up = *UP.lock().unwrap_or_else(PoisonError::into_inner);
+        let up = *lock(&UP);
         if let Some(up) = up {
             _ = Command::new("kill").args(["-KILL", &up.to_string()]).status();
         }
@@ -200,7 +201,7 @@ pub(crate) async fn until<T>(limit: Duration, what: &str, mut look: impl FnMut()
 /// Runs up.sh so that a signal can end it before it takes down what it has started.
 fn up(command: &mut Command) -> Output {
     let child = loop {
-        let mut running = UP.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = lock(&UP);
         if !ENDING.load(Ordering::SeqCst) {
             let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("up.sh starts");
             *running = Some(child.id());
@@ -210,7 +211,7 @@ fn up(command: &mut Command) -> Output {
         std::thread::park();
     };
     let output = child.wait_with_output().expect("up.sh ends");
-    *UP.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    *lock(&UP) = None;
     output
 }
 
