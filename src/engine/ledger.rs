@@ -60,15 +60,15 @@ impl Ledger {
     }
 }
 
-/// The intents of a ledger; lines that a kill cut short are left out.
-pub fn read(path: &Path) -> Vec<Intent> {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Lines that a kill cut short are left out.
+    fn read(path: &Path) -> Vec<Intent> {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
 
     #[test]
     fn intents_survive_and_a_half_line_does_no_harm() {

@@ -15,9 +15,9 @@ use crate::domain::ingress::events::{self, Event};
 const GRACE: Duration = Duration::from_secs(15);
 
 /// The labels that tie a binding to its group, or to its Ingress.
-const STACK: &str = "ingress.k8s.aws/stack";
-const STACK_NAMESPACE: &str = "ingress.k8s.aws/stack-namespace";
-const STACK_NAME: &str = "ingress.k8s.aws/stack-name";
+pub const STACK: &str = "ingress.k8s.aws/stack";
+pub const STACK_NAMESPACE: &str = "ingress.k8s.aws/stack-namespace";
+pub const STACK_NAME: &str = "ingress.k8s.aws/stack-name";
 
 /// A TargetGroupBinding.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

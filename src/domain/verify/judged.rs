@@ -82,7 +82,8 @@ pub fn title(scheme: Scheme, host: &str, port: Option<u16>, path: &str) -> Strin
 }
 
 /// The address of a question. `None`: it is no URL that a client understands.
-pub fn url(scheme: Scheme, host: &str, port: u16, path: &str) -> Option<Url> {
+pub fn url(scheme: Scheme, host: &str, port: Option<u16>, path: &str) -> Option<Url> {
+    let port = port.unwrap_or(scheme.default_port());
     Url::parse(&format!("{}://{host}:{port}{path}", scheme.as_str())).ok()
 }
 
@@ -97,10 +98,6 @@ fn with_cut(mut verdict: Verdict, read: usize) -> Verdict {
 }
 
 impl Asked {
-    fn url(&self) -> Option<Url> {
-        url(self.scheme, &self.host, self.port.or(self.listener).unwrap_or(self.scheme.default_port()), &self.path)
-    }
-
     /// `GET app1.public.domain/`
     pub fn title(&self) -> String {
         let at = self.address.as_ref().map(|address| format!(" at {address}")).unwrap_or_default();
@@ -113,7 +110,9 @@ impl Asked {
             Answer::Reply { reply, session, truncated } => (reply, session.as_ref(), *truncated),
             Answer::Error(error) => return Verdict::Wrong { origin: Origin::Other, fault: Box::new(error.fault()) },
         };
-        let url = self.url();
+        // Only a wish for a redirect is about the address.
+        let wished = self.expect.more.redirect_to.as_ref();
+        let url = wished.and_then(|_| url(self.scheme, &self.host, self.port.or(self.listener), &self.path));
         let verdict = if self.port.is_some() { judge_own(&self.expect, reply) } else { judge_at(&self.expect, reply, url.as_ref()) };
         let unmet = match verdict {
             Verdict::Right { .. } => self.expect.more.unmet(reply, session, self.at, url.as_ref()),

@@ -20,6 +20,7 @@ use crate::clients::kube::Cluster;
 use crate::domain::cleanup::left::{self, CLUSTER, Item, Stack, Tagged};
 use crate::domain::cleanup::stuck::{self, Controller, Diagnosis, Held};
 use crate::domain::cleanup::title;
+use crate::domain::ingress::binding::{STACK, STACK_NAME, STACK_NAMESPACE};
 use crate::engine::record::{Case, Done};
 use crate::stages::Shared;
 use crate::stages::ingress::{self, Account, Pace};
@@ -215,8 +216,8 @@ impl Proof<'_> {
             return Ok(Vec::new());
         }
         let selector = match group {
-            Some(group) => format!("ingress.k8s.aws/stack={group}"),
-            None => format!("ingress.k8s.aws/stack-namespace={namespace},ingress.k8s.aws/stack-name={ingress}"),
+            Some(group) => format!("{STACK}={group}"),
+            None => format!("{STACK_NAMESPACE}={namespace},{STACK_NAME}={ingress}"),
         };
         for api_version in BINDINGS {
             let found = look::list(self.cluster, api_version, "TargetGroupBinding", "", &selector).await?;

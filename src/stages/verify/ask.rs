@@ -250,7 +250,7 @@ impl Question {
 
     /// `None`: it is no URL that a client understands.
     pub(super) fn url(&self) -> Option<Url> {
-        judged::url(self.scheme, &self.host, self.url_port(), &self.path)
+        judged::url(self.scheme, &self.host, self.port.or(self.listener), &self.path)
     }
 
     /// The port of its URL.
@@ -395,20 +395,23 @@ impl Asker {
                     return (hopped(Judged { asked: heard, ..wrong(*fault, &origin, reply) }, &seen), Tried::Heard);
                 }
                 Verdict::Follow { location, by_gateway } => {
-                    let (status, mut ended) = (reply.status, None);
-                    match hop::hop(&self.through, &self.ours, target, &question, &location) {
-                        Hop::Ask(next, there) => (question, target) = (*next, there),
+                    let status = reply.status;
+                    let ended = match hop::hop(&self.through, &self.ours, target, &question, &location) {
+                        Hop::Ask(next, there) => {
+                            (question, target) = (*next, there);
+                            None
+                        }
                         Hop::Away(host) => {
                             let warning = Some(format!("sends to {host}, which is not judged here"));
                             return (Judged { asked: heard, wrong: None, reply: Some(reply), warning, aside: None }, Tried::Heard);
                         }
-                        Hop::Itself => ended = Some((hop::itself(status, &location, &question, by_gateway), SETTLING)),
-                        Hop::NotThere(next) => ended = Some((hop::not_there(status, &location, &next), Duration::ZERO)),
+                        Hop::Itself => Some((hop::itself(status, &location, &question, by_gateway), SETTLING)),
+                        Hop::NotThere(next) => Some((hop::not_there(status, &location, &next), Duration::ZERO)),
                         Hop::Nowhere => {
                             let message = format!("got {status} to a place that cannot be asked: {location}");
-                            ended = Some((Fault::new(Code::HttpUnexpected, message), Duration::MAX));
+                            Some((Fault::new(Code::HttpUnexpected, message), Duration::MAX))
                         }
-                    }
+                    };
                     if let Some((fault, patience)) = ended {
                         return (Judged { asked: heard, reply: Some(reply), ..wrong_with(fault, patience) }, Tried::Heard);
                     }
